@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Labels that nodes of a pod network carry. All can be named in NodePool requirements.
+const (
+	// LabelPodNetwork names the PodNetwork that a node belongs to.
+	LabelPodNetwork = Group + "/pod-network"
+	// LabelMaxPods is the node's max-pods, a decimal integer.
+	LabelMaxPods = Group + "/max-pods"
+	// LabelENIs counts the ENIs that the instance type's default network card takes, the primary included.
+	LabelENIs = Group + "/enis"
+	// LabelIPsPerENI counts the IPv4 addresses (or prefixes) that one ENI takes, its primary address included.
+	LabelIPsPerENI = Group + "/ips-per-eni"
+)
+
+// AnnotationPodNetworkHash stands on NodeClaims: PodNetwork.Hash at launch.
+const AnnotationPodNetworkHash = Group + "/pod-network-hash"
+
+// Names that the Amazon VPC CNI gave to ENIConfig selection. Nodes and manifests that carry them keep their meaning.
+const (
+	// LabelENIConfig is the label and the annotation that names a node's ENIConfig.
+	LabelENIConfig = "k8s.amazonaws.com/eniConfig"
+	// AnnotationENIConfig overrides LabelENIConfig on a node.
+	AnnotationENIConfig = LabelENIConfig
+	// LabelExternalENIConfig is set by whoever manages ENIConfigs from outside; it wins over all others.
+	LabelExternalENIConfig = "vpc.amazonaws.com/externalEniConfig"
+	// DefaultENIConfig is used by a node that nothing else selects for.
+	DefaultENIConfig = "default"
+)
+
+// Labels lists every label of Dovetail's own domain, for registration as well-known.
+func Labels() []string {
+	return []string{LabelPodNetwork, LabelMaxPods, LabelENIs, LabelIPsPerENI}
+}
