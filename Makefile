@@ -1,0 +1,56 @@
+# Dovetail's make targets. Two of them are for everybody: `make demo` and `make test`.
+
+BIN := $(CURDIR)/bin
+GO ?= go
+# One parallel test package a core: the end-to-end tests start whole control planes.
+export CGO_ENABLED ?= 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X sigs.k8s.io/karpenter/pkg/operator.Version=$(VERSION)
+
+CONTROLLER_GEN := $(BIN)/tools/controller-gen
+GOLANGCI_LINT := $(BIN)/tools/golangci-lint
+CONTROLLER_GEN_VERSION := v0.20.1
+GOLANGCI_LINT_VERSION := v2.15.0
+
+.PHONY: help
+help: ## Say what each target does.
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build controlplane ## Run the main job on the sandbox: pods to nodes to packets, and back to zero.
+	$(BIN)/demo --bin-dir $(BIN) --examples examples $(DEMO_FLAGS)
+
+.PHONY: test
+test: build controlplane ## Run every test, with the race detector.
+	hack/test.sh
+
+.PHONY: build
+build: ## Build our binaries into bin/.
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./test/demo ./test/netprobe
+
+# The sandbox's control plane is a module of its own: Kubernetes' staging replaces must not reach ours.
+CONTROLPLANE := etcd kube-apiserver kube-controller-manager kube-scheduler portmap
+.PHONY: controlplane
+controlplane: $(addprefix $(BIN)/,$(CONTROLPLANE)) ## Build etcd, kube-apiserver and their like into bin/ (once, minutes).
+
+$(addprefix $(BIN)/,$(CONTROLPLANE)) &: hack/controlplane/go.mod hack/controlplane/go.sum
+	cd hack/controlplane && $(GO) build -trimpath -ldflags '$(KUBE_LDFLAGS) -s -w' -o $(BIN)/ $(CONTROLPLANE_PACKAGES)
+	touch $(addprefix $(BIN)/,$(CONTROLPLANE))
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code and CRDs.
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt crd paths=./pkg/apis/... output:crd:dir=charts/dovetail-crd/templates
+
+.PHONY: verify
+verify: generate ## Fail when generated files are not current.
+	@git diff --exit-code -- pkg/apis charts/dovetail-crd || { echo "generated files are stale: run 'make generate' and commit the result"; exit 1; }
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Run the linters.
+	$(GOLANGCI_LINT) run ./...
+
+$(CONTROLLER_GEN):
+	GOBIN=$(BIN)/tools $(GO) install sigs.k8s.io/controller-tools/cmd/controller-gen@$(CONTROLLER_GEN_VERSION)
+
+$(GOLANGCI_LINT):
+	GOBIN=$(BIN)/tools $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs every test with the race detector: first all packages but the end-to-end test, then that one alone, because it
+# starts a whole cluster and wants the machine for itself. Needs root or a kernel that grants user namespaces: tests
+# that touch the kernel do so in network namespaces of their own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CGO_ENABLED=1 # the race detector needs it
+
+if ! command -v gcc >/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev
+  else
+    echo "the race detector needs a C compiler: apt-get install gcc libc6-dev" >&2
+    exit 1
+  fi
+fi
+
+mapfile -t packages < <(go list ./... | grep -v '/test/e2e$')
+# shellcheck disable=SC2086 # TEST_FLAGS is a list of flags
+go test -race -count=1 -timeout 20m ${TEST_FLAGS:-} "${packages[@]}"
+# shellcheck disable=SC2086
+go test -race -count=1 -timeout 20m ${TEST_FLAGS:-} ./test/e2e

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cloudprovider is upstream's CloudProvider for AWS, with launches and drift that know the pod network.
+package cloudprovider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	"github.com/aws/karpenter-provider-aws/pkg/providers/instancetype"
+	"github.com/samber/lo"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	"sigs.k8s.io/karpenter/pkg/cloudprovider"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/launch"
+)
+
+// PodNetworkDrift is the reason of a NodeClaim that was launched with other settings than its pod network now has.
+const PodNetworkDrift cloudprovider.DriftReason = "PodNetworkDrift"
+
+// groupsPerLaunch bounds the fleet requests of one Create. Karpenter schedules nothing while a Create is under way, and
+// tries again with what is then known to be unavailable.
+const groupsPerLaunch = 3
+
+// CloudProvider decorates upstream's.
+type CloudProvider struct {
+	cloudprovider.CloudProvider
+	// Client reads node classes and node pools.
+	Client client.Reader
+	// InstanceTypes of a node class, as upstream launches them.
+	InstanceTypes instancetype.Provider
+	// Network of a node class.
+	Network launch.NetworkOf
+}
+
+// Create launches into the cheapest homogeneous group of instance types, and into the next ones when it has no
+// capacity. The node carries the pod network's labels from its first moment: they are in its user data.
+func (c CloudProvider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
+	claim = withENIConfigLabel(claim)
+	nodeClass, network, err := c.networkOf(ctx, claim.Spec.NodeClassRef)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, cloudprovider.NewCreateError(fmt.Errorf("resolving the pod network, %w", err), "PodNetworkResolutionFailed", "Error resolving the pod network")
+	}
+	if network == nil { // none, or no node class: upstream says so on the NodeClaim
+		return c.CloudProvider.Create(ctx, claim)
+	}
+	claim = onNetwork(claim, network)
+	created, err := c.launch(ctx, claim, nodeClass, network)
+	if err != nil {
+		return nil, err
+	}
+	created.Annotations = lo.Assign(created.Annotations, map[string]string{v1alpha1.AnnotationPodNetworkHash: network.Hash()})
+	return created, nil
+}
+
+func (c CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nodeClass *ec2nodeclass.EC2NodeClass, network *v1alpha1.PodNetwork) (*karpv1.NodeClaim, error) {
+	if network.Spec.InstanceTypes == v1alpha1.Flexible {
+		return c.CloudProvider.Create(ctx, claim)
+	}
+	instanceTypes, err := c.InstanceTypes.List(ctx, nodeClass)
+	if err != nil {
+		return nil, cloudprovider.NewCreateError(fmt.Errorf("resolving instance types, %w", err), "InstanceTypeResolutionFailed", "Error resolving instance types")
+	}
+	groups := launch.Groups(instanceTypes, claim)
+	if len(groups) == 0 {
+		return nil, cloudprovider.NewInsufficientCapacityError(fmt.Errorf(
+			"no group of instance types with the same pod capacity on pod network %s is available and satisfies the NodeClaim's requirements; set spec.instanceTypes: Flexible to mix them", network.Name))
+	}
+	var failures []error
+	for _, group := range lo.Slice(groups, 0, groupsPerLaunch) {
+		created, err := c.CloudProvider.Create(ctx, narrowTo(claim, group))
+		if err == nil {
+			log.FromContext(ctx).V(1).Info("launched from a homogeneous group", "group", group.Names(), "groups", len(groups))
+			return created, nil
+		}
+		if !cloudprovider.IsInsufficientCapacityError(err) {
+			return nil, err
+		}
+		failures = append(failures, err)
+	}
+	return nil, cloudprovider.NewInsufficientCapacityError(errors.Join(failures...))
+}
+
+// IsDrifted asks upstream first, then compares the pod network's settings with those at launch.
+func (c CloudProvider) IsDrifted(ctx context.Context, claim *karpv1.NodeClaim) (cloudprovider.DriftReason, error) {
+	reason, err := c.CloudProvider.IsDrifted(ctx, claim)
+	if reason != "" || err != nil {
+		return reason, err
+	}
+	_, network, err := c.networkOf(ctx, claim.Spec.NodeClassRef)
+	if err != nil {
+		return "", client.IgnoreNotFound(err)
+	}
+	present := ""
+	if network != nil {
+		present = network.Hash()
+	}
+	if claim.Annotations[v1alpha1.AnnotationPodNetworkHash] != present {
+		return PodNetworkDrift, nil
+	}
+	return "", nil
+}
+
+func (c CloudProvider) networkOf(ctx context.Context, ref *karpv1.NodeClassReference) (*ec2nodeclass.EC2NodeClass, *v1alpha1.PodNetwork, error) {
+	if ref == nil {
+		return nil, nil, nil
+	}
+	nodeClass := &ec2nodeclass.EC2NodeClass{}
+	if err := c.Client.Get(ctx, types.NamespacedName{Name: ref.Name}, nodeClass); err != nil {
+		return nil, nil, fmt.Errorf("getting EC2NodeClass %s, %w", ref.Name, err)
+	}
+	network, err := c.Network(ctx, nodeClass)
+	if err != nil {
+		return nil, nil, fmt.Errorf("finding the pod network of EC2NodeClass %s, %w", ref.Name, err)
+	}
+	return nodeClass, network, nil
+}
+
+// withENIConfigLabel keeps the meaning of a requirement that leaves one ENIConfig: the label is well-known here, so
+// Karpenter does not put it on the node by itself as it does for a user's own labels.
+func withENIConfigLabel(claim *karpv1.NodeClaim) *karpv1.NodeClaim {
+	required, found := lo.Find(claim.Spec.Requirements, func(r karpv1.NodeSelectorRequirementWithMinValues) bool {
+		return r.Key == v1alpha1.LabelENIConfig && r.Operator == corev1.NodeSelectorOpIn && len(r.Values) == 1
+	})
+	if !found {
+		return claim
+	}
+	claim = claim.DeepCopy()
+	claim.Labels = lo.Assign(map[string]string{v1alpha1.LabelENIConfig: required.Values[0]}, claim.Labels)
+	return claim
+}
+
+func onNetwork(claim *karpv1.NodeClaim, network *v1alpha1.PodNetwork) *karpv1.NodeClaim {
+	claim = claim.DeepCopy()
+	claim.Labels = lo.Assign(claim.Labels, map[string]string{v1alpha1.LabelPodNetwork: network.Name})
+	return claim
+}
+
+// narrowTo leaves the claim only the group's instance types, and gives it the labels that all of them share.
+func narrowTo(claim *karpv1.NodeClaim, group launch.Group) *karpv1.NodeClaim {
+	claim = claim.DeepCopy()
+	required, i, found := lo.FindIndexOf(claim.Spec.Requirements, func(r karpv1.NodeSelectorRequirementWithMinValues) bool {
+		return r.Key == corev1.LabelInstanceTypeStable
+	})
+	required.Key, required.Operator, required.Values = corev1.LabelInstanceTypeStable, corev1.NodeSelectorOpIn, group.Names()
+	if found {
+		claim.Spec.Requirements[i] = required
+	} else {
+		claim.Spec.Requirements = append(claim.Spec.Requirements, required)
+	}
+	claim.Labels = lo.Assign(claim.Labels, group.Labels())
+	return claim
+}
