@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podnetwork_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+)
+
+func prefixes(cidrs ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, c := range cidrs {
+		out = append(out, netip.MustParsePrefix(c))
+	}
+	return out
+}
+
+func TestCapacityCountsBlocksThatNothingTouches(t *testing.T) {
+	tests := map[string]struct {
+		usage podnetwork.Usage
+		want  podnetwork.Capacity
+	}{
+		"an empty /24 loses its first and last block to AWS's five addresses": {
+			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/24")},
+			podnetwork.Capacity{FreePrefixes: 14, FreeAddresses: 251, Fragmentation: 10},
+		},
+		"an empty /19": {
+			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/19")},
+			podnetwork.Capacity{FreePrefixes: 510, FreeAddresses: 8187},
+		},
+		"one address spoils a block": {
+			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/24"), Taken: prefixes("100.64.0.40/32", "100.64.0.64/28")},
+			podnetwork.Capacity{FreePrefixes: 12, FreeAddresses: 234, Fragmentation: 17},
+		},
+		"prefixes come from the reservation, single addresses do not": {
+			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/24"), PrefixReservations: prefixes("100.64.0.128/25")},
+			podnetwork.Capacity{FreePrefixes: 7, FreeAddresses: 124, Reserved: 128, Fragmentation: 55},
+		},
+		"explicit reservations give neither": {
+			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/24"), ExplicitReservations: prefixes("100.64.0.128/25")},
+			podnetwork.Capacity{FreePrefixes: 7, FreeAddresses: 124, Fragmentation: 55},
+		},
+		"one address in each block leaves none": {
+			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/26"), Taken: prefixes("100.64.0.17/32", "100.64.0.33/32")},
+			podnetwork.Capacity{FreeAddresses: 57, Fragmentation: 100},
+		},
+		"the smallest subnet": {
+			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/28")},
+			podnetwork.Capacity{FreeAddresses: 11, Fragmentation: 100},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, podnetwork.CapacityOf(test.usage)) })
+	}
+}
+
+func TestTakingABlockNeverAddsCapacity(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 200 {
+		usage := podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/22")}
+		before := podnetwork.CapacityOf(usage)
+		for range 80 {
+			bits := []int{28, 32}[random.IntN(2)]
+			address := netip.AddrFrom4([4]byte{100, 64, byte(random.IntN(4)), byte(random.IntN(256))})
+			usage.Taken = append(usage.Taken, netip.PrefixFrom(address, bits).Masked())
+			after := podnetwork.CapacityOf(usage)
+			require.LessOrEqual(t, after.FreePrefixes, before.FreePrefixes)
+			require.LessOrEqual(t, after.FreeAddresses, before.FreeAddresses)
+			require.LessOrEqual(t, after.FreePrefixes*16, after.FreeAddresses)
+			require.GreaterOrEqual(t, before.FreePrefixes-after.FreePrefixes, 0)
+			require.LessOrEqual(t, before.FreePrefixes-after.FreePrefixes, 1, "a block or an address lies in one block")
+			before = after
+		}
+	}
+}
+
+func FuzzCapacityStaysWithinTheSubnet(f *testing.F) {
+	f.Add(uint8(24), []byte{1, 2, 3, 4})
+	f.Fuzz(func(t *testing.T, bits uint8, addresses []byte) {
+		usage := podnetwork.Usage{CIDR: netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 16+int(bits%13))}
+		for i := 0; i+1 < len(addresses); i += 2 {
+			usage.Taken = append(usage.Taken, netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, addresses[i], addresses[i+1]}), 32))
+		}
+		c := podnetwork.CapacityOf(usage)
+		size := 1 << (32 - usage.CIDR.Bits())
+		require.LessOrEqual(t, c.FreeAddresses, size-5)
+		require.LessOrEqual(t, c.FreePrefixes, max(size/16-1, 0))
+		require.GreaterOrEqual(t, c.Fragmentation, 0)
+		require.LessOrEqual(t, c.Fragmentation, 100)
+	})
+}
+
+func BenchmarkCapacityOfA16With5000ENIs(b *testing.B) {
+	usage := podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/16")}
+	random := rand.New(rand.NewPCG(5, 6))
+	for range 5000 {
+		address := netip.AddrFrom4([4]byte{100, 64, byte(random.IntN(256)), byte(random.IntN(256))})
+		usage.Taken = append(usage.Taken, netip.PrefixFrom(address, 32))
+	}
+	for b.Loop() {
+		podnetwork.CapacityOf(usage)
+	}
+}
