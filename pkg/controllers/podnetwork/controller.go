@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package podnetwork keeps the status of PodNetworks: which zones can take nodes, what stands in the way of the others,
+// how much room the pod subnets have, and how many nodes are outdated. Launches read the zones from there.
+package podnetwork
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	"github.com/awslabs/operatorpkg/status"
+	"github.com/patrickmn/go-cache"
+	"github.com/samber/lo"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/clock"
+	controllerruntime "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	"sigs.k8s.io/karpenter/pkg/events"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+)
+
+// refreshInterval is how often the pod subnets are read again: addresses come and go without an event.
+const refreshInterval = time.Minute
+
+// Params of the controller.
+type Params struct {
+	Client   client.Client
+	EC2      EC2
+	Recorder events.Recorder
+	Clock    clock.Clock
+}
+
+// Controller reconciles PodNetworks.
+type Controller struct {
+	Params
+	vpc vpcReader
+}
+
+// NewController returns a controller that is not yet registered.
+func NewController(params Params) *Controller {
+	return &Controller{Params: params, vpc: vpcReader{ec2: params.EC2, cache: cache.New(describeTTL, describeTTL)}}
+}
+
+// Register starts the controller with the manager. Everything that bears on a PodNetwork wakes all of them: there are few.
+func (c *Controller) Register(_ context.Context, m manager.Manager) error {
+	all := handler.EnqueueRequestsFromMapFunc(c.allNetworks)
+	return controllerruntime.NewControllerManagedBy(m).
+		Named("podnetwork").
+		For(&v1alpha1.PodNetwork{}).
+		Watches(&ec2nodeclass.EC2NodeClass{}, all).
+		Watches(&eniconfig.ENIConfig{}, all).
+		Watches(&karpv1.NodePool{}, all).
+		Watches(&karpv1.NodeClaim{}, all).
+		Complete(reconcile.AsReconciler(m.GetClient(), c))
+}
+
+func (c *Controller) allNetworks(ctx context.Context, _ client.Object) []reconcile.Request {
+	networks := &v1alpha1.PodNetworkList{}
+	if err := c.Client.List(ctx, networks); err != nil {
+		log.FromContext(ctx).Error(err, "listing PodNetworks")
+		return nil
+	}
+	return lo.Map(networks.Items, func(n v1alpha1.PodNetwork, _ int) reconcile.Request {
+		return reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&n)}
+	})
+}
+
+// Reconcile writes the network's status in one patch.
+func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork) (reconcile.Result, error) {
+	if !network.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	stored := network.DeepCopy()
+	view, err := c.view(ctx, network)
+	if err != nil {
+		network.StatusConditions().SetUnknownWithReason(v1alpha1.ConditionSubnetsReady, "ReadingFailed", err.Error())
+		return reconcile.Result{}, lo.CoalesceOrEmpty(c.patch(ctx, network, stored), err)
+	}
+	resolution := podnetwork.Resolve(network, view)
+	if network.Status.Nodes, err = c.nodes(ctx, network, resolution.Zones); err != nil {
+		return reconcile.Result{}, err
+	}
+	conflict, err := c.conflict(ctx, network, view.NodeClasses)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if conflict != nil {
+		resolution.Problems = append(resolution.Problems, *conflict)
+	}
+	network.Status.Zones = resolution.Zones
+	setConditions(network, resolution)
+	if err := c.patch(ctx, network, stored); err != nil {
+		return reconcile.Result{}, err
+	}
+	c.publish(network, view, resolution)
+	if err := c.warnNodePools(ctx, network, view.NodeClasses); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: refreshInterval}, nil
+}
+
+// patch writes the status where it differs.
+func (c *Controller) patch(ctx context.Context, network, stored *v1alpha1.PodNetwork) error {
+	if equality.Semantic.DeepEqual(stored.Status, network.Status) {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})
+	if err := c.Client.Status().Patch(ctx, network, patch); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("writing the status of PodNetwork %s, %w", network.Name, err))
+	}
+	return nil
+}
+
+// view gathers what the resolution decides from.
+func (c *Controller) view(ctx context.Context, network *v1alpha1.PodNetwork) (podnetwork.View, error) {
+	var view podnetwork.View
+	nodeClasses := &ec2nodeclass.EC2NodeClassList{}
+	if err := c.Client.List(ctx, nodeClasses); err != nil {
+		return view, fmt.Errorf("listing EC2NodeClasses, %w", err)
+	}
+	for _, nodeClass := range nodeClasses.Items {
+		selected, err := podnetwork.Selects(network, &nodeClass)
+		if err != nil {
+			return view, err
+		}
+		if selected {
+			view.NodeClasses = append(view.NodeClasses, nodeClass)
+		}
+	}
+	selector, err := metav1.LabelSelectorAsSelector(&network.Spec.ENIConfigs.Selector)
+	if err != nil {
+		return view, fmt.Errorf("spec.eniConfigs.selector, %w", err)
+	}
+	configs := &eniconfig.ENIConfigList{}
+	if err := c.Client.List(ctx, configs); err != nil {
+		return view, fmt.Errorf("listing ENIConfigs, %w", err)
+	}
+	view.ENIConfigs = lo.Filter(configs.Items, func(config eniconfig.ENIConfig, _ int) bool {
+		return selector.Matches(labels.Set(config.Labels))
+	})
+	return view, c.vpc.read(ctx, &view)
+}
+
+// nodes counts NodeClaims of the network, and in each zone its nodes and their pods.
+func (c *Controller) nodes(ctx context.Context, network *v1alpha1.PodNetwork, zones []v1alpha1.ZoneStatus) (v1alpha1.NodesStatus, error) {
+	var counted v1alpha1.NodesStatus
+	claims := &karpv1.NodeClaimList{}
+	if err := c.Client.List(ctx, claims, client.MatchingLabels{v1alpha1.LabelPodNetwork: network.Name}); err != nil {
+		return counted, fmt.Errorf("listing NodeClaims, %w", err)
+	}
+	zoneOf := map[string]string{}
+	for _, claim := range claims.Items {
+		counted.Total++
+		if claim.Annotations[v1alpha1.AnnotationPodNetworkHash] == network.Hash() {
+			counted.Current++
+		} else {
+			counted.Outdated++
+		}
+		if claim.Status.NodeName != "" {
+			zoneOf[claim.Status.NodeName] = claim.Labels[corev1.LabelTopologyZone]
+		}
+	}
+	pods := &corev1.PodList{}
+	if err := c.Client.List(ctx, pods, client.UnsafeDisableDeepCopy); err != nil {
+		return counted, fmt.Errorf("listing pods, %w", err)
+	}
+	podsIn := lo.CountValuesBy(lo.Filter(pods.Items, func(p corev1.Pod, _ int) bool {
+		return !p.Spec.HostNetwork && zoneOf[p.Spec.NodeName] != "" && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
+	}), func(p corev1.Pod) string { return zoneOf[p.Spec.NodeName] })
+	nodesIn := lo.CountValues(lo.Values(zoneOf))
+	for i := range zones {
+		zones[i].Nodes, zones[i].Pods = int32(nodesIn[zones[i].Zone]), int32(podsIn[zones[i].Zone]) //nolint:gosec // counts of objects
+	}
+	return counted, nil
+}
+
+// conflict tells of another PodNetwork that serves one of the node classes too.
+func (c *Controller) conflict(ctx context.Context, network *v1alpha1.PodNetwork, nodeClasses []ec2nodeclass.EC2NodeClass) (*podnetwork.Problem, error) {
+	networks := &v1alpha1.PodNetworkList{}
+	if err := c.Client.List(ctx, networks); err != nil {
+		return nil, fmt.Errorf("listing PodNetworks, %w", err)
+	}
+	for _, nodeClass := range nodeClasses {
+		serving, err := podnetwork.Serving(networks.Items, &nodeClass)
+		if err != nil {
+			return nil, err
+		}
+		if len(serving) < 2 || !slices.ContainsFunc(serving, func(n *v1alpha1.PodNetwork) bool { return n.Name == network.Name }) {
+			continue
+		}
+		names := lo.Map(serving, func(n *v1alpha1.PodNetwork, _ int) string { return n.Name })
+		return &podnetwork.Problem{
+			Condition: v1alpha1.ConditionENIConfigsReady, Reason: "NodeClassConflict",
+			Message: fmt.Sprintf("EC2NodeClass %s is selected by PodNetworks %v: %s, the oldest, serves it; change spec.nodeClassSelector of the others", nodeClass.Name, names, names[0]),
+		}, nil
+	}
+	return nil, nil
+}
+
+func setConditions(network *v1alpha1.PodNetwork, resolution podnetwork.Resolution) {
+	conditions := network.StatusConditions()
+	for _, condition := range []string{v1alpha1.ConditionENIConfigsReady, v1alpha1.ConditionSubnetsReady} {
+		problems := lo.Filter(resolution.Problems, func(p podnetwork.Problem, _ int) bool { return p.Condition == condition })
+		if len(problems) == 0 {
+			conditions.SetTrue(condition)
+			continue
+		}
+		conditions.SetFalse(condition, problems[0].Reason, joinMessages(problems))
+	}
+	setCapacity(conditions, network)
+	if network.Status.Nodes.Outdated > 0 {
+		conditions.SetFalse(v1alpha1.ConditionMigrationComplete, "NodesOutdated",
+			fmt.Sprintf("%d of %d nodes were launched with other settings; Karpenter replaces them under the NodePools' disruption budgets", network.Status.Nodes.Outdated, network.Status.Nodes.Total))
+	} else {
+		conditions.SetTrue(v1alpha1.ConditionMigrationComplete)
+	}
+}
+
+func setCapacity(conditions status.ConditionSet, network *v1alpha1.PodNetwork) {
+	singles := network.Spec.Addressing.PrefixDelegation == v1alpha1.Disabled
+	room := lo.ContainsBy(network.Status.Zones, func(z v1alpha1.ZoneStatus) bool {
+		return z.FreePrefixes > 0 || singles && z.FreeAddresses > 0
+	})
+	if room {
+		conditions.SetTrue(v1alpha1.ConditionCapacityAvailable)
+		return
+	}
+	conditions.SetFalse(v1alpha1.ConditionCapacityAvailable, "PodSubnetsFull", lo.Ternary(len(network.Status.Zones) == 0,
+		"no zone has a usable ENIConfig", lo.Ternary(singles, "no pod subnet has a free address", "no pod subnet has a free /28")))
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podnetwork
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/patrickmn/go-cache"
+	"github.com/samber/lo"
+
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+)
+
+// describeTTL keeps EC2's answers while NodeClaims come and go in bursts: each of them wakes the controller.
+const describeTTL = 15 * time.Second
+
+// EC2 is what the controller reads from EC2. An *ec2.Client is one.
+type EC2 interface {
+	DescribeSubnets(context.Context, *ec2.DescribeSubnetsInput, ...func(*ec2.Options)) (*ec2.DescribeSubnetsOutput, error)
+	DescribeSecurityGroups(context.Context, *ec2.DescribeSecurityGroupsInput, ...func(*ec2.Options)) (*ec2.DescribeSecurityGroupsOutput, error)
+	DescribeNetworkInterfaces(context.Context, *ec2.DescribeNetworkInterfacesInput, ...func(*ec2.Options)) (*ec2.DescribeNetworkInterfacesOutput, error)
+	GetSubnetCidrReservations(context.Context, *ec2.GetSubnetCidrReservationsInput, ...func(*ec2.Options)) (*ec2.GetSubnetCidrReservationsOutput, error)
+}
+
+// vpcReader reads subnets and security groups by filter, never by id: an id that does not exist would fail the whole call.
+type vpcReader struct {
+	ec2   EC2
+	cache *cache.Cache
+}
+
+// read fills in the view's subnets and security groups.
+func (r vpcReader) read(ctx context.Context, view *podnetwork.View) error {
+	pods, groups, all := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, config := range view.ENIConfigs {
+		pods[config.Spec.Subnet], all[config.Spec.Subnet] = true, true
+		for _, group := range config.Spec.SecurityGroups {
+			groups[group] = true
+		}
+	}
+	for _, nodeClass := range view.NodeClasses {
+		for _, s := range nodeClass.Status.Subnets {
+			all[s.ID] = true
+		}
+	}
+	var err error
+	if view.SecurityGroups, err = cached(r.cache, key("groups", groups), func() (map[string]string, error) { return r.securityGroups(ctx, names(groups)) }); err != nil {
+		return err
+	}
+	if view.Subnets, err = cached(r.cache, key("subnets", all), func() (map[string]podnetwork.Subnet, error) { return r.subnets(ctx, names(all)) }); err != nil {
+		return err
+	}
+	view.Subnets = lo.Assign(view.Subnets) // a copy: what is added below must not reach the cache
+	for id := range pods {
+		subnet, ok := view.Subnets[id]
+		if !ok {
+			continue
+		}
+		usage, err := cached(r.cache, "usage "+id, func() (podnetwork.Usage, error) { return r.usage(ctx, subnet) })
+		if err != nil {
+			return err
+		}
+		subnet.Usage = usage
+		view.Subnets[id] = subnet
+	}
+	return nil
+}
+
+func cached[T any](c *cache.Cache, key string, read func() (T, error)) (T, error) {
+	if value, ok := c.Get(key); ok {
+		return value.(T), nil
+	}
+	value, err := read()
+	if err == nil {
+		c.SetDefault(key, value)
+	}
+	return value, err
+}
+
+func names(set map[string]bool) []string {
+	sorted := lo.Without(lo.Keys(set), "")
+	slices.Sort(sorted)
+	return sorted
+}
+
+func key(kind string, set map[string]bool) string { return fmt.Sprint(kind, names(set)) }
+
+func filter(name string, values ...string) []ec2types.Filter {
+	return []ec2types.Filter{{Name: aws.String(name), Values: values}}
+}
+
+func (r vpcReader) subnets(ctx context.Context, ids []string) (map[string]podnetwork.Subnet, error) {
+	found := map[string]podnetwork.Subnet{}
+	for _, chunk := range lo.Chunk(ids, 200) { // EC2 takes 200 values a filter
+		pages := ec2.NewDescribeSubnetsPaginator(r.ec2, &ec2.DescribeSubnetsInput{Filters: filter("subnet-id", chunk...)})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("describing subnets, %w", err)
+			}
+			for _, s := range page.Subnets {
+				cidr, err := netip.ParsePrefix(aws.ToString(s.CidrBlock))
+				if err != nil {
+					return nil, fmt.Errorf("CIDR of subnet %s, %w", aws.ToString(s.SubnetId), err)
+				}
+				found[aws.ToString(s.SubnetId)] = podnetwork.Subnet{
+					ID: aws.ToString(s.SubnetId), VPC: aws.ToString(s.VpcId), Zone: aws.ToString(s.AvailabilityZone), Usage: podnetwork.Usage{CIDR: cidr},
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+func (r vpcReader) securityGroups(ctx context.Context, ids []string) (map[string]string, error) {
+	found := map[string]string{}
+	for _, chunk := range lo.Chunk(ids, 200) {
+		pages := ec2.NewDescribeSecurityGroupsPaginator(r.ec2, &ec2.DescribeSecurityGroupsInput{Filters: filter("group-id", chunk...)})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("describing security groups, %w", err)
+			}
+			for _, g := range page.SecurityGroups {
+				found[aws.ToString(g.GroupId)] = aws.ToString(g.VpcId)
+			}
+		}
+	}
+	return found, nil
+}
+
+// usage reads what lies in a pod subnet: its ENIs' addresses and prefixes, and its CIDR reservations.
+func (r vpcReader) usage(ctx context.Context, subnet podnetwork.Subnet) (podnetwork.Usage, error) {
+	usage := podnetwork.Usage{CIDR: subnet.Usage.CIDR}
+	pages := ec2.NewDescribeNetworkInterfacesPaginator(r.ec2, &ec2.DescribeNetworkInterfacesInput{
+		Filters: filter("subnet-id", subnet.ID), MaxResults: aws.Int32(1000),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return usage, fmt.Errorf("describing the ENIs of subnet %s, %w", subnet.ID, err)
+		}
+		for _, eni := range page.NetworkInterfaces {
+			for _, address := range eni.PrivateIpAddresses {
+				if ip, err := netip.ParseAddr(aws.ToString(address.PrivateIpAddress)); err == nil {
+					usage.Taken = append(usage.Taken, netip.PrefixFrom(ip, ip.BitLen()))
+				}
+			}
+			for _, prefix := range eni.Ipv4Prefixes {
+				if p, err := netip.ParsePrefix(aws.ToString(prefix.Ipv4Prefix)); err == nil {
+					usage.Taken = append(usage.Taken, p)
+				}
+			}
+		}
+	}
+	return usage, r.reservations(ctx, subnet.ID, &usage)
+}
+
+func (r vpcReader) reservations(ctx context.Context, id string, usage *podnetwork.Usage) error {
+	input := &ec2.GetSubnetCidrReservationsInput{SubnetId: aws.String(id)}
+	for {
+		page, err := r.ec2.GetSubnetCidrReservations(ctx, input)
+		if err != nil {
+			return fmt.Errorf("reading the CIDR reservations of subnet %s, %w", id, err)
+		}
+		for _, reservation := range page.SubnetIpv4CidrReservations {
+			p, err := netip.ParsePrefix(aws.ToString(reservation.Cidr))
+			if err != nil {
+				continue
+			}
+			if reservation.ReservationType == ec2types.SubnetCidrReservationTypePrefix {
+				usage.PrefixReservations = append(usage.PrefixReservations, p)
+			} else {
+				usage.ExplicitReservations = append(usage.ExplicitReservations, p)
+			}
+		}
+		if aws.ToString(page.NextToken) == "" {
+			return nil
+		}
+		input.NextToken = page.NextToken
+	}
+}
