@@ -3,8 +3,12 @@
 package aws
 
 import (
-	"net/http"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 )
 
 // Options of a Cloud.
@@ -15,72 +19,201 @@ type Options struct {
 	Seed      int64   // of ids, MACs, addresses and latencies
 }
 
-// Cluster is the EKS cluster that DescribeCluster tells of.
-type Cluster struct {
-	Name        string
-	Endpoint    string // https://...
-	CA          []byte // PEM
-	Version     string // "1.35"
-	ServiceCIDR netip.Prefix
-	VPCID       string
-	SubnetIDs   []string
-	GroupID     string // the cluster security group
-}
-
 // Cloud is one simulated account in one Region.
-type Cloud struct{}
+type Cloud struct {
+	region, account string
+	latency         Profile
+	actions         map[string]action // EC2's
 
-// New returns an account without a VPC.
-func New(opts Options) *Cloud { return &Cloud{} }
+	mu         sync.Mutex // of all that follows
+	random     *rand.Rand
+	ids        ids
+	buckets    throttle
+	tokens     map[string]idempotent
+	faults     []*Fault
+	capacity   map[Pool]int
+	watchers   []chan struct{}
+	generation uint64
 
-// Handler serves every service on one endpoint. It tells them apart as they are addressed: the credential
-// scope of the signature for the Query protocol, X-Amz-Target for JSON, the path for EKS.
-func (c *Cloud) Handler() http.Handler { return http.NotFoundHandler() }
+	vpcs          table[vpc]
+	subnets       table[subnet]
+	groups        table[securityGroup]
+	routeTables   table[routeTable]
+	gateways      table[internetGateway]
+	natGateways   table[natGateway]
+	addresses     table[elasticAddress]
+	interfaces    table[networkInterface]
+	instances     table[instance]
+	templates     table[launchTemplate]
+	launched      int // instances, ever
+	publicAddress netip.Addr
 
-// IMDS serves the instance metadata service, version 2. instanceOf tells which instance a client address
-// belongs to; a request of no instance is answered 404.
-func (c *Cloud) IMDS(instanceOf func(netip.Addr) (instanceID string, ok bool)) http.Handler {
-	return http.NotFoundHandler()
+	roles    map[string]*role
+	profiles map[string]*instanceProfile
+	clusters map[string]Cluster
+	queues   map[string]*queue
+	sessions map[string]session // IMDS tokens
 }
 
-// Snapshot returns the present state.
-func (c *Cloud) Snapshot() Snapshot { return Snapshot{} }
+// New returns an account with nothing in it.
+func New(opts Options) *Cloud {
+	if opts.Region == "" {
+		opts.Region = "us-east-1"
+	}
+	if opts.AccountID == "" {
+		opts.AccountID = "123456789012"
+	}
+	random := rand.New(rand.NewPCG(uint64(opts.Seed), 0))
+	return &Cloud{
+		region: opts.Region, account: opts.AccountID, latency: opts.Latency, actions: ec2Actions(),
+		random: random, ids: ids{random: random, reserved: map[string][]string{}},
+		buckets: throttle{}, tokens: map[string]idempotent{}, capacity: map[Pool]int{},
+		publicAddress: netip.MustParseAddr("198.51.100.6"),
+		roles:         map[string]*role{}, profiles: map[string]*instanceProfile{}, clusters: map[string]Cluster{},
+		queues: map[string]*queue{}, sessions: map[string]session{},
+	}
+}
+
+// ReserveIDs hands out these ids, in order, to the next resources of each id's kind (the part before the last
+// dash), so that manifests can name them. Resources that come with others, such as a VPC's main route table, take none.
+func (c *Cloud) ReserveIDs(ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		prefix := idPrefix(id)
+		c.ids.reserved[prefix] = append(c.ids.reserved[prefix], id)
+	}
+}
 
 // Changed returns a channel of its own for each caller, which holds one token after any number of changes to what
 // Snapshot shows. The simulator never waits for a reader. The first token is there at once.
-func (c *Cloud) Changed() <-chan struct{} { return nil }
-
-// SetCluster replaces the cluster of that name.
-func (c *Cloud) SetCluster(cl Cluster) {}
-
-// ReserveIDs hands out these ids, in order, to the next resources of each id's kind (the part before the first
-// dash), so that manifests can name them.
-func (c *Cloud) ReserveIDs(ids []string) {}
-
-// CreateRole makes an IAM role that EC2 may assume, with the policies of no interest.
-func (c *Cloud) CreateRole(name string) {}
-
-// CreateQueue makes an SQS queue.
-func (c *Cloud) CreateQueue(name string) {}
-
-// AttachToService makes an available interface one that an AWS service owns: in use, with an attachment
-// that no one else may detach. EKS reaches a VPC with such interfaces.
-func (c *Cloud) AttachToService(interfaceID, service string) error { return nil }
-
-// Pool is where instances come from. Lifecycle is "on-demand" or "spot".
-type Pool struct{ InstanceType, Zone, Lifecycle string }
-
-// SetCapacity lets a pool launch n more instances, then answer InsufficientInstanceCapacity; n < 0 lifts the limit.
-func (c *Cloud) SetCapacity(p Pool, n int) {}
-
-// Fault is an error that calls of Action answer instead of what they would.
-type Fault struct {
-	Action        string // EC2 action
-	Code, Message string
-	Status        int  // HTTP; default 400
-	Times         int  // how many calls; default 1
-	AfterEffect   bool // the call does its work and the reply is lost: an error after the fact
+func (c *Cloud) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	watcher := make(chan struct{}, 1)
+	watcher <- struct{}{}
+	c.watchers = append(c.watchers, watcher)
+	return watcher
 }
 
-// Inject adds a fault.
-func (c *Cloud) Inject(f Fault) {}
+// changed tells the watchers. The caller holds the lock.
+func (c *Cloud) changed() {
+	c.generation++
+	for _, watcher := range c.watchers {
+		select {
+		case watcher <- struct{}{}:
+		default: // its token is still there
+		}
+	}
+}
+
+// after runs f under the lock when the drawn time has passed. The caller holds the lock, so f never runs before the
+// caller is done.
+func (c *Cloud) after(s Span, f func()) {
+	time.AfterFunc(s.draw(c.random), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		f()
+		c.changed()
+	})
+}
+
+// zones returns the Region's zones, sorted. The embedded table knows us-east-1; other Regions have a, b and c.
+func (c *Cloud) zones() []string {
+	letters := "abc"
+	if c.region == "us-east-1" {
+		letters = "abcdef"
+	}
+	zones := []string{}
+	for _, letter := range letters {
+		zones = append(zones, c.region+string(letter))
+	}
+	return zones
+}
+
+func (c *Cloud) hasZone(zone string) bool { return slices.Contains(c.zones(), zone) }
+
+// zoneID returns the id of a zone, as "use1-az1" for us-east-1a. Real accounts have this in an order of their own.
+func (c *Cloud) zoneID(zone string) string {
+	parts := strings.Split(c.region, "-")
+	short := parts[0]
+	for _, part := range parts[1:] {
+		short += part[:1]
+	}
+	return short + "-az" + string('1'+zone[len(zone)-1]-'a')
+}
+
+// zoneByID is the reverse of zoneID.
+func (c *Cloud) zoneByID(id string) (string, bool) {
+	for _, zone := range c.zones() {
+		if c.zoneID(zone) == id {
+			return zone, true
+		}
+	}
+	return "", false
+}
+
+func (c *Cloud) arn(service, resource string) string {
+	return "arn:aws:" + service + ":" + c.region + ":" + c.account + ":" + resource
+}
+
+// table is the resources of a kind by id, in order of creation.
+type table[T any] struct {
+	byID  map[string]*T
+	order []string
+}
+
+func (t *table[T]) get(id string) *T { return t.byID[id] }
+
+func (t *table[T]) add(id string, resource *T) {
+	if t.byID == nil {
+		t.byID = map[string]*T{}
+	}
+	t.byID[id] = resource
+	t.order = append(t.order, id)
+}
+
+func (t *table[T]) remove(id string) {
+	delete(t.byID, id)
+	t.order = slices.DeleteFunc(t.order, func(other string) bool { return other == id })
+}
+
+func (t *table[T]) all() []*T {
+	resources := make([]*T, len(t.order))
+	for i, id := range t.order {
+		resources[i] = t.byID[id]
+	}
+	return resources
+}
+
+// pick returns the resources with these ids, or all when none is given. A missing one fails the whole call.
+func (t *table[T]) pick(k kind, ids []string) ([]*T, error) {
+	if len(ids) == 0 {
+		return t.all(), nil
+	}
+	var resources []*T
+	var missing []string
+	for _, id := range ids {
+		if resource := t.get(id); resource != nil {
+			resources = append(resources, resource)
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, k.missing(missing...)
+	}
+	return resources, nil
+}
+
+// one returns the resource that a required parameter names.
+func (t *table[T]) one(k kind, parameter string, id *string) (*T, error) {
+	if id == nil || *id == "" {
+		return nil, missingParameter(parameter)
+	}
+	resource := t.get(*id)
+	if resource == nil {
+		return nil, k.missing(*id)
+	}
+	return resource, nil
+}

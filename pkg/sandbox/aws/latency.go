@@ -20,18 +20,18 @@ func (s Span) draw(r *rand.Rand) time.Duration {
 
 // Profile says how long things take. The zero Profile makes every transition immediate.
 type Profile struct {
-	Read         Span // a Describe, Get or List call
-	Write        Span // a mutating call
-	Launch       Span // CreateFleet and RunInstances
-	Boot         Span // instance: pending to running
-	Shutdown     Span // instance: shutting-down to terminated
-	Attach       Span // interface: attaching to attached, and its link in the guest
-	Detach       Span // interface: detaching to available
-	Associate    Span // VPC CIDR block: associating to associated; NAT gateway: pending to available
-	Metadata     Span // IMDS lags behind EC2 by this after addresses of an attached interface change
-	Propagation  Span // a new instance or interface is unknown to Describe, tagging and termination this long
-	Terminated   time.Duration
-	RequestLimit bool // the API's token buckets (RequestLimitExceeded)
+	Read         Span          // a Describe, Get or List call
+	Write        Span          // a mutating call
+	Launch       Span          // CreateFleet and RunInstances
+	Boot         Span          // instance: pending to running
+	Shutdown     Span          // instance: shutting-down to terminated
+	Attach       Span          // interface: attaching to attached, and its link in the guest
+	Detach       Span          // interface: detaching to available
+	Associate    Span          // VPC CIDR block: associating to associated; NAT gateway: pending to available
+	Metadata     Span          // IMDS lags behind EC2 by this after addresses of an attached interface change
+	Propagation  Span          // a new instance or interface is unknown to Describe, tagging and termination this long
+	Terminated   time.Duration // a terminated instance is still described this long
+	RequestLimit bool          // the API's token buckets (RequestLimitExceeded)
 }
 
 // Fast keeps the order of events and every limit, and shortens the waits so that a demonstration and tests

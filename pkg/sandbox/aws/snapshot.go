@@ -3,8 +3,10 @@
 package aws
 
 import (
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -80,14 +82,15 @@ type Rule struct {
 
 // Instance states are EC2's: pending, running, shutting-down, terminated.
 type Instance struct {
-	ID, Type, State, Zone, SubnetID, VPCID, ImageID string
-	LaunchTime                                      time.Time
-	LaunchOrder                                     int // 1 for the account's first instance
-	PrivateIP                                       netip.Addr
-	PrivateDNS                                      string // ip-10-0-0-12.ec2.internal
-	InstanceProfile                                 string // name, "" when none
-	UserData                                        []byte // as the machine reads it from IMDS: decoded from base64
-	Tags                                            map[string]string
+	ID, Type, State, Zone, SubnetID, VPCID string
+	ImageID, ImageName                     string // name as in the EKS catalogue: tells the family and the Kubernetes version
+	LaunchTime                             time.Time
+	LaunchOrder                            int // 1 for the account's first instance
+	PrivateIP                              netip.Addr
+	PrivateDNS                             string // ip-10-0-0-12.ec2.internal
+	InstanceProfile                        string // name, "" when none
+	UserData                               []byte // as the machine reads it from IMDS: decoded from base64
+	Tags                                   map[string]string
 }
 
 // Interface is an elastic network interface. Its link exists in the guest when Attachment.Status is "attached"
@@ -102,6 +105,7 @@ type Interface struct {
 	Secondaries               []netip.Addr
 	Prefixes                  []netip.Prefix // /28 each
 	SourceDestCheck           bool
+	Public                    netip.Addr  // of the primary address, by the internet gateway; zero: none
 	Attachment                *Attachment // nil when available
 	Tags                      map[string]string
 }
@@ -113,4 +117,103 @@ type Attachment struct {
 	Card, DeviceIndex   int32
 	Status              string
 	DeleteOnTermination bool
+}
+
+// Snapshot returns the present state.
+func (c *Cloud) Snapshot() Snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Snapshot{Generation: c.generation}
+	for _, v := range c.vpcs.all() {
+		s.VPCs = append(s.VPCs, VPC{ID: v.id, CIDRs: v.associated()})
+	}
+	for _, sub := range c.subnets.all() {
+		s.Subnets = append(s.Subnets, Subnet{
+			ID: sub.id, VPCID: sub.vpc.id, Zone: sub.zone, CIDR: sub.space.cidr, RouteTableID: sub.routeTable().id,
+		})
+	}
+	for _, t := range c.routeTables.all() {
+		s.RouteTables = append(s.RouteTables, c.snapshotTable(t))
+	}
+	for _, g := range c.gateways.all() {
+		gateway := InternetGateway{ID: g.id}
+		if g.vpc != nil {
+			gateway.VPCID = g.vpc.id
+		}
+		s.InternetGateways = append(s.InternetGateways, gateway)
+	}
+	for _, g := range c.natGateways.all() {
+		s.NATGateways = append(s.NATGateways, NATGateway{
+			ID: g.id, VPCID: g.subnet.vpc.id, SubnetID: g.subnet.id, InterfaceID: g.owner.id, State: string(g.state),
+			PrivateIP: g.owner.primary, PublicIP: g.address.public,
+		})
+	}
+	for _, g := range c.groups.all() {
+		s.SecurityGroups = append(s.SecurityGroups, snapshotGroup(g))
+	}
+	for _, i := range c.instances.all() {
+		s.Instances = append(s.Instances, c.snapshotInstance(i))
+	}
+	for _, n := range c.interfaces.all() {
+		s.Interfaces = append(s.Interfaces, snapshotInterface(n))
+	}
+	return s
+}
+
+func (c *Cloud) snapshotTable(t *routeTable) RouteTable {
+	table := RouteTable{ID: t.id, VPCID: t.vpc.id}
+	for _, cidr := range t.vpc.associated() {
+		table.Routes = append(table.Routes, Route{Destination: cidr, Target: "local"})
+	}
+	for _, r := range t.routes {
+		table.Routes = append(table.Routes, Route{Destination: r.destination, Target: r.target, Blackhole: c.blackhole(r.target)})
+	}
+	return table
+}
+
+func snapshotGroup(g *securityGroup) SecurityGroup {
+	group := SecurityGroup{ID: g.id, VPCID: g.vpc.id, Name: g.name}
+	for _, r := range g.rules {
+		rule := Rule{Protocol: r.protocol, FromPort: r.from, ToPort: r.to}
+		if r.group != "" {
+			rule.Groups = []string{r.group}
+		} else {
+			rule.CIDRs = []netip.Prefix{r.cidr}
+		}
+		if r.egress {
+			group.Egress = append(group.Egress, rule)
+		} else {
+			group.Ingress = append(group.Ingress, rule)
+		}
+	}
+	return group
+}
+
+func (c *Cloud) snapshotInstance(i *instance) Instance {
+	instance := Instance{
+		ID: i.id, Type: string(i.info.InstanceType), State: string(i.state), Zone: i.subnet.zone, SubnetID: i.subnet.id, VPCID: i.subnet.vpc.id,
+		ImageID: i.image.id, ImageName: i.image.name, LaunchTime: i.launchTime, LaunchOrder: i.order, PrivateIP: i.privateIP,
+		PrivateDNS: c.privateDNS(i.privateIP), UserData: slices.Clone(i.userData), Tags: maps.Clone(i.tags),
+	}
+	if i.profile != nil {
+		instance.InstanceProfile = i.profile.name
+	}
+	return instance
+}
+
+func snapshotInterface(n *networkInterface) Interface {
+	i := Interface{
+		ID: n.id, SubnetID: n.subnet.id, VPCID: n.subnet.vpc.id, Zone: n.subnet.zone, Type: string(n.kind), Description: n.description,
+		MAC: slices.Clone(n.mac), Groups: groupIDs(n.groups), Primary: n.primary, Secondaries: slices.Clone(n.secondaries),
+		Prefixes: slices.Clone(n.prefixes), SourceDestCheck: n.sourceDestCheck, Public: n.public, Tags: maps.Clone(n.tags),
+	}
+	if a := n.attachment; a != nil {
+		i.Attachment = &Attachment{
+			ID: a.id, Card: a.card, DeviceIndex: a.index, Status: string(a.status), DeleteOnTermination: a.deleteOnTermination,
+		}
+		if a.instance != nil {
+			i.Attachment.InstanceID = a.instance.id
+		}
+	}
+	return i
 }

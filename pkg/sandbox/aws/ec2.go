@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package aws
+
+// ec2Actions returns the EC2 calls that are simulated, each with the parameters that have an effect.
+func ec2Actions() map[string]action {
+	const paged = " Filter MaxResults NextToken"
+	const template = ` LaunchTemplateName LaunchTemplateData.ImageId LaunchTemplateData.InstanceType LaunchTemplateData.UserData
+		LaunchTemplateData.IamInstanceProfile LaunchTemplateData.SecurityGroupId
+		LaunchTemplateData.Placement.Tenancy LaunchTemplateData.Placement.AvailabilityZone LaunchTemplateData.Placement.GroupId
+		LaunchTemplateData.Placement.PartitionNumber
+		LaunchTemplateData.CapacityReservationSpecification LaunchTemplateData.InstanceMarketOptions.MarketType `
+	return map[string]action{
+		"DescribeAvailabilityZones":     read("Filter ZoneName", (*request).describeZones),
+		"DescribeInstanceTypes":         read("InstanceType"+paged, (*request).describeInstanceTypes),
+		"DescribeInstanceTypeOfferings": read("LocationType"+paged, (*request).describeOfferings),
+		"DescribeSpotPriceHistory":      read("InstanceType ProductDescription AvailabilityZone StartTime EndTime"+paged, (*request).describeSpotPrices),
+		"DescribeCapacityReservations":  read("CapacityReservationId"+paged, (*request).describeReservations),
+		"DescribePlacementGroups":       read("Filter GroupId GroupName", (*request).describePlacementGroups),
+		"DescribeImages":                read("ImageId Owner"+paged, (*request).describeImages),
+
+		"CreateVpc":             write("CidrBlock TagSpecification", (*request).createVPC),
+		"AssociateVpcCidrBlock": write("VpcId CidrBlock", (*request).associateVPCBlock),
+		"DescribeVpcs":          read("VpcId"+paged, (*request).describeVPCs),
+
+		"CreateSubnet":                write("VpcId CidrBlock AvailabilityZone AvailabilityZoneId TagSpecification", (*request).createSubnet),
+		"ModifySubnetAttribute":       write("SubnetId MapPublicIpOnLaunch", (*request).modifySubnetAttribute),
+		"DescribeSubnets":             read("SubnetId"+paged, (*request).describeSubnets),
+		"CreateSubnetCidrReservation": write("SubnetId Cidr ReservationType Description TagSpecification", (*request).createReservation),
+		"DeleteSubnetCidrReservation": write("SubnetCidrReservationId", (*request).deleteReservation),
+		"GetSubnetCidrReservations":   read("SubnetId"+paged, (*request).getReservations),
+
+		"CreateRouteTable":      write("VpcId TagSpecification", (*request).createRouteTable),
+		"AssociateRouteTable":   write("RouteTableId SubnetId", (*request).associateRouteTable),
+		"CreateRoute":           write("RouteTableId DestinationCidrBlock GatewayId NatGatewayId NetworkInterfaceId", (*request).createRoute),
+		"DescribeRouteTables":   read("RouteTableId"+paged, (*request).describeRouteTables),
+		"CreateInternetGateway": write("TagSpecification", (*request).createInternetGateway),
+		"AttachInternetGateway": write("InternetGatewayId VpcId", (*request).attachInternetGateway),
+		"AllocateAddress":       write("Domain TagSpecification", (*request).allocateAddress),
+		"CreateNatGateway":      write("SubnetId AllocationId ConnectivityType TagSpecification", (*request).createNATGateway),
+		"DescribeNatGateways":   read("NatGatewayId"+paged, (*request).describeNATGateways),
+
+		"CreateSecurityGroup":           write("VpcId GroupName GroupDescription TagSpecification", (*request).createSecurityGroup),
+		"AuthorizeSecurityGroupIngress": write("GroupId "+permissions, (*request).authorizeIngress),
+		"AuthorizeSecurityGroupEgress":  write("GroupId "+permissions, (*request).authorizeEgress),
+		"DescribeSecurityGroups":        read("GroupId"+paged, (*request).describeSecurityGroups),
+
+		"CreateNetworkInterface": write(`SubnetId SecurityGroupId InterfaceType Description PrivateIpAddress PrivateIpAddresses
+			SecondaryPrivateIpAddressCount Ipv4PrefixCount Ipv4Prefix TagSpecification`, (*request).createInterface),
+		"DeleteNetworkInterface":          write("NetworkInterfaceId", (*request).deleteInterface),
+		"ModifyNetworkInterfaceAttribute": write("NetworkInterfaceId Description SourceDestCheck SecurityGroupId Attachment", (*request).modifyInterface),
+		"DescribeNetworkInterfaces":       read("NetworkInterfaceId"+paged, (*request).describeInterfaces),
+		"AttachNetworkInterface":          write("NetworkInterfaceId InstanceId DeviceIndex NetworkCardIndex", (*request).attachInterface),
+		"DetachNetworkInterface":          write("AttachmentId", (*request).detachInterface),
+		"AssignPrivateIpAddresses": write(`NetworkInterfaceId PrivateIpAddress SecondaryPrivateIpAddressCount Ipv4PrefixCount Ipv4Prefix
+			AllowReassignment`, (*request).assignAddresses),
+		"UnassignPrivateIpAddresses": write("NetworkInterfaceId PrivateIpAddress Ipv4Prefix", (*request).unassignAddresses),
+
+		"CreateLaunchTemplate": write(template+interfaceParameters("LaunchTemplateData.NetworkInterface.")+
+			"LaunchTemplateData.TagSpecification TagSpecification", (*request).createTemplate),
+		"DeleteLaunchTemplate":    write("LaunchTemplateId LaunchTemplateName", (*request).deleteTemplate),
+		"DescribeLaunchTemplates": read("LaunchTemplateId LaunchTemplateName"+paged, (*request).describeTemplates),
+		"CreateFleet": write(`Type TargetCapacitySpecification.TotalTargetCapacity TargetCapacitySpecification.DefaultTargetCapacityType
+			OnDemandOptions.AllocationStrategy SpotOptions.AllocationStrategy LaunchTemplateConfigs.LaunchTemplateSpecification
+			LaunchTemplateConfigs.Overrides.InstanceType LaunchTemplateConfigs.Overrides.ImageId LaunchTemplateConfigs.Overrides.SubnetId
+			LaunchTemplateConfigs.Overrides.AvailabilityZone LaunchTemplateConfigs.Overrides.Priority TagSpecification`, (*request).createFleet),
+		"RunInstances": write(`ImageId InstanceType MinCount MaxCount UserData SubnetId SecurityGroupId IamInstanceProfile LaunchTemplate
+			Placement.AvailabilityZone Placement.Tenancy InstanceMarketOptions.MarketType TagSpecification `+
+			interfaceParameters("NetworkInterface."), (*request).runInstances),
+		"DescribeInstances":      read("InstanceId"+paged, (*request).describeInstances),
+		"DescribeInstanceStatus": read("InstanceId IncludeAllInstances"+paged, (*request).describeInstanceStatus),
+		"TerminateInstances":     write("InstanceId", (*request).terminateInstances),
+
+		"CreateTags": write("ResourceId Tag", (*request).createTags),
+		"DeleteTags": write("ResourceId Tag", (*request).deleteTags),
+	}
+}
+
+const permissions = `IpPermissions.IpProtocol IpPermissions.FromPort IpPermissions.ToPort IpPermissions.IpRanges
+	IpPermissions.Groups.GroupId IpPermissions.Groups.UserId IpPermissions.Groups.Description`
+
+// interfaceParameters are those of an interface in a launch.
+func interfaceParameters(path string) string {
+	parameters := ""
+	for _, name := range []string{
+		"DeviceIndex", "NetworkCardIndex", "SubnetId", "SecurityGroupId", "Description", "InterfaceType", "DeleteOnTermination",
+		"AssociatePublicIpAddress", "PrivateIpAddress", "PrivateIpAddresses", "SecondaryPrivateIpAddressCount", "Ipv4PrefixCount", "Ipv4Prefix",
+	} {
+		parameters += path + name + " "
+	}
+	return parameters
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package aws
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// Cluster is an EKS cluster that DescribeCluster tells of.
+type Cluster struct {
+	Name        string
+	Endpoint    string // https://...
+	CA          []byte // PEM
+	Version     string // "1.35"
+	ServiceCIDR netip.Prefix
+	VPCID       string
+	SubnetIDs   []string
+	GroupID     string // the cluster security group
+}
+
+// SetCluster adds the cluster, or replaces the one of that name.
+func (c *Cloud) SetCluster(cluster Cluster) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clusters[cluster.Name] = cluster
+}
+
+type clusterReply struct {
+	Cluster clusterDescription `json:"cluster"`
+}
+
+type clusterDescription struct {
+	Name            string `json:"name"`
+	ARN             string `json:"arn"`
+	Version         string `json:"version"`
+	Endpoint        string `json:"endpoint"`
+	Status          string `json:"status"`
+	PlatformVersion string `json:"platformVersion"`
+	Authority       struct {
+		Data string `json:"data"` // PEM in base64
+	} `json:"certificateAuthority"`
+	Network struct {
+		ServiceCIDR string `json:"serviceIpv4Cidr"`
+		IPFamily    string `json:"ipFamily"`
+	} `json:"kubernetesNetworkConfig"`
+	VPC struct {
+		VPCID                 string   `json:"vpcId,omitempty"`
+		SubnetIDs             []string `json:"subnetIds"`
+		SecurityGroupIDs      []string `json:"securityGroupIds"`
+		GroupID               string   `json:"clusterSecurityGroupId,omitempty"`
+		EndpointPublicAccess  bool     `json:"endpointPublicAccess"`
+		EndpointPrivateAccess bool     `json:"endpointPrivateAccess"`
+	} `json:"resourcesVpcConfig"`
+	Tags map[string]string `json:"tags"`
+}
+
+// serveEKS serves DescribeCluster: GET /clusters/NAME.
+func (c *Cloud) serveEKS(w http.ResponseWriter, r *http.Request) {
+	name, ok := strings.CutPrefix(r.URL.Path, "/clusters/")
+	if !ok || name == "" || strings.Contains(name, "/") || r.Method != http.MethodGet {
+		writeJSONError(w, clientError("InvalidRequestException", "The sandbox does not simulate %s %s of EKS", r.Method, r.URL.Path))
+		return
+	}
+	c.mu.Lock()
+	cluster, ok := c.clusters[name]
+	c.mu.Unlock()
+	if !ok {
+		writeJSONError(w, statusError(http.StatusNotFound, "ResourceNotFoundException", "No cluster found for name: %s.", name))
+		return
+	}
+	d := clusterDescription{
+		Name: name, ARN: c.arn("eks", "cluster/"+name), Version: cluster.Version, Endpoint: cluster.Endpoint, Status: "ACTIVE",
+		PlatformVersion: "eks.1", Tags: map[string]string{},
+	}
+	d.Authority.Data = base64.StdEncoding.EncodeToString(cluster.CA)
+	d.Network.IPFamily = "ipv4"
+	if cluster.ServiceCIDR.IsValid() {
+		d.Network.ServiceCIDR = cluster.ServiceCIDR.String()
+	}
+	d.VPC.VPCID, d.VPC.SubnetIDs, d.VPC.GroupID, d.VPC.EndpointPrivateAccess = cluster.VPCID, cluster.SubnetIDs, cluster.GroupID, true
+	d.VPC.SecurityGroupIDs = []string{}
+	writeJSON(w, http.StatusOK, clusterReply{Cluster: d})
+}

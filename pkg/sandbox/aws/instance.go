@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package aws
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+)
+
+type instance struct {
+	id, reservation string
+	info            ec2types.InstanceTypeInfo
+	image           *image
+	state           ec2types.InstanceStateName
+	reason          string
+	subnet          *subnet // of the primary interface
+	primary         *networkInterface
+	interfaces      []*networkInterface
+	launchTime      time.Time
+	order           int
+	index           int // in its launch
+	profile         *instanceProfile
+	userData        []byte
+	spotRequest     string // "" on demand
+	tenancy         ec2types.Tenancy
+	tags            map[string]string
+	visibleAt       time.Time
+	// What the last state of its network was: a terminated instance has no interfaces any more.
+	privateIP netip.Addr
+}
+
+func (i *instance) geometry() geometry { return geometryOf(i.info) }
+
+func (i *instance) interfaceAt(card, index int32) *networkInterface {
+	for _, n := range i.interfaces {
+		if n.attachment.card == card && n.attachment.index == index {
+			return n
+		}
+	}
+	return nil
+}
+
+func (i *instance) interfacesOn(card int32) int {
+	count := 0
+	for _, n := range i.interfaces {
+		if n.attachment.card == card {
+			count++
+		}
+	}
+	return count
+}
+
+func (i *instance) drop(n *networkInterface) {
+	i.interfaces = slices.DeleteFunc(i.interfaces, func(other *networkInterface) bool { return other == n })
+}
+
+func (i *instance) lifecycle() string {
+	if i.spotRequest != "" {
+		return "spot"
+	}
+	return "on-demand"
+}
+
+// privateDNS is the IP-based host name of an address; us-east-1 has a domain of its own.
+func (c *Cloud) privateDNS(addr netip.Addr) string {
+	domain := c.region + ".compute.internal"
+	if c.region == "us-east-1" {
+		domain = "ec2.internal"
+	}
+	return "ip-" + strings.ReplaceAll(addr.String(), ".", "-") + "." + domain
+}
+
+// known returns the instances with these ids, or all. New ones are not known everywhere at once, old terminated ones are
+// forgotten.
+func (r *request) known(ids []string) ([]*instance, error) {
+	if len(ids) == 0 {
+		return slices.DeleteFunc(r.instances.all(), func(i *instance) bool { return !r.isKnown(i) }), nil
+	}
+	var there []*instance
+	var missing []string
+	for _, id := range ids {
+		if i := r.instances.get(id); r.isKnown(i) {
+			there = append(there, i)
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, kindInstance.missing(missing...)
+	}
+	return there, nil
+}
+
+func (r *request) isKnown(i *instance) bool {
+	return i != nil && r.visible(i.visibleAt)
+}
+
+func (r *request) describeInstances(in *ec2.DescribeInstancesInput) (*ec2.DescribeInstancesOutput, error) {
+	if len(in.InstanceIds) > 0 && in.MaxResults != nil {
+		return nil, clientError("InvalidParameterCombination", "The parameter instancesSet cannot be used with the parameter maxResults")
+	}
+	instances, err := r.known(in.InstanceIds)
+	if err != nil {
+		return nil, err
+	}
+	whole := func(i *instance) *instance { return i }
+	kept, next, err := filterPage(instances, in.Filters, r.instanceAttributes, whole, in.NextToken, in.MaxResults, 5, 1000)
+	if err != nil {
+		return nil, err
+	}
+	out := &ec2.DescribeInstancesOutput{NextToken: next, Reservations: []ec2types.Reservation{}}
+	for _, i := range kept {
+		last := len(out.Reservations) - 1
+		if last < 0 || *out.Reservations[last].ReservationId != i.reservation {
+			out.Reservations = append(out.Reservations, ec2types.Reservation{ReservationId: &i.reservation, OwnerId: &r.account})
+			last++
+		}
+		out.Reservations[last].Instances = append(out.Reservations[last].Instances, r.describeInstance(i))
+	}
+	return out, nil
+}
+
+func (r *request) instanceAttributes(i *instance) attributes {
+	return attributes(func(name string) (values []string, ok bool) {
+		switch name {
+		case "instance-id":
+			return []string{i.id}, true
+		case "instance-state-name":
+			return []string{string(i.state)}, true
+		case "instance-state-code":
+			return []string{strconv.Itoa(int(stateCode(i.state)))}, true
+		case "instance-type":
+			return []string{string(i.info.InstanceType)}, true
+		case "instance-lifecycle":
+			return []string{i.lifecycle()}, true
+		case "image-id":
+			return []string{i.image.id}, true
+		case "availability-zone":
+			return []string{i.subnet.zone}, true
+		case "subnet-id":
+			return []string{i.subnet.id}, true
+		case "vpc-id":
+			return []string{i.subnet.vpc.id}, true
+		case "reservation-id":
+			return []string{i.reservation}, true
+		case "private-dns-name":
+			return []string{r.privateDNS(i.privateIP)}, true
+		case "private-ip-address", "network-interface.addresses.private-ip-address":
+			return []string{i.privateIP.String()}, true
+		case "iam-instance-profile.arn":
+			if i.profile != nil {
+				values = append(values, i.profile.arn)
+			}
+			return values, true
+		case "network-interface.network-interface-id":
+			for _, n := range i.interfaces {
+				values = append(values, n.id)
+			}
+			return values, true
+		case "instance.group-id", "network-interface.group-id":
+			for _, n := range i.interfaces {
+				values = append(values, groupIDs(n.groups)...)
+			}
+			return values, true
+		}
+		return nil, false
+	}).with(i.tags)
+}
+
+func stateCode(name ec2types.InstanceStateName) int32 {
+	return map[ec2types.InstanceStateName]int32{
+		ec2types.InstanceStateNamePending: 0, ec2types.InstanceStateNameRunning: 16,
+		ec2types.InstanceStateNameShuttingDown: 32, ec2types.InstanceStateNameTerminated: 48,
+	}[name]
+}
+
+func instanceState(name ec2types.InstanceStateName) *ec2types.InstanceState {
+	return &ec2types.InstanceState{Name: name, Code: awssdk.Int32(stateCode(name))}
+}
+
+func (r *request) describeInstance(i *instance) ec2types.Instance {
+	d := ec2types.Instance{
+		InstanceId: &i.id, InstanceType: i.info.InstanceType, ImageId: &i.image.id, State: instanceState(i.state), LaunchTime: &i.launchTime,
+		AmiLaunchIndex: awssdk.Int32(int32(i.index)), Architecture: i.image.architecture, Hypervisor: ec2types.HypervisorTypeXen,
+		VirtualizationType: ec2types.VirtualizationTypeHvm, RootDeviceType: ec2types.DeviceTypeEbs, RootDeviceName: awssdk.String("/dev/xvda"),
+		EnaSupport: awssdk.Bool(true), EbsOptimized: awssdk.Bool(false), Monitoring: &ec2types.Monitoring{State: ec2types.MonitoringStateDisabled},
+		Placement: &ec2types.Placement{
+			AvailabilityZone: &i.subnet.zone, AvailabilityZoneId: awssdk.String(r.zoneID(i.subnet.zone)), Tenancy: i.tenancy, GroupName: awssdk.String(""),
+		},
+		MetadataOptions: &ec2types.InstanceMetadataOptionsResponse{
+			HttpTokens: ec2types.HttpTokensStateRequired, HttpEndpoint: ec2types.InstanceMetadataEndpointStateEnabled,
+			State: ec2types.InstanceMetadataOptionsStateApplied,
+		},
+		CapacityReservationSpecification: &ec2types.CapacityReservationSpecificationResponse{
+			CapacityReservationPreference: ec2types.CapacityReservationPreferenceOpen,
+		},
+		Tags: tagList(i.tags),
+	}
+	if i.spotRequest != "" {
+		d.InstanceLifecycle, d.SpotInstanceRequestId = ec2types.InstanceLifecycleTypeSpot, &i.spotRequest
+	}
+	if i.profile != nil {
+		d.IamInstanceProfile = &ec2types.IamInstanceProfile{Arn: &i.profile.arn, Id: &i.profile.id}
+	}
+	if i.reason != "" {
+		d.StateTransitionReason = &i.reason
+		d.StateReason = &ec2types.StateReason{Code: awssdk.String("Client.UserInitiatedShutdown"), Message: awssdk.String("Client.UserInitiatedShutdown: User initiated shutdown")}
+	}
+	if i.state == ec2types.InstanceStateNameTerminated {
+		return d // without a network
+	}
+	d.SubnetId, d.VpcId = &i.subnet.id, &i.subnet.vpc.id
+	d.PrivateIpAddress, d.PrivateDnsName = awssdk.String(i.privateIP.String()), awssdk.String(r.privateDNS(i.privateIP))
+	d.SourceDestCheck, d.SecurityGroups = awssdk.Bool(i.primary.sourceDestCheck), groupIdentifiers(i.primary.groups)
+	if i.primary.public.IsValid() {
+		d.PublicIpAddress = awssdk.String(i.primary.public.String())
+	}
+	for _, n := range i.interfaces {
+		d.NetworkInterfaces = append(d.NetworkInterfaces, r.describeInstanceInterface(n))
+	}
+	return d
+}
+
+func (r *request) describeInstanceInterface(n *networkInterface) ec2types.InstanceNetworkInterface {
+	a := n.attachment
+	d := ec2types.InstanceNetworkInterface{
+		NetworkInterfaceId: &n.id, SubnetId: &n.subnet.id, VpcId: &n.subnet.vpc.id, OwnerId: &r.account, MacAddress: awssdk.String(n.mac.String()),
+		Description: &n.description, Groups: groupIdentifiers(n.groups), InterfaceType: awssdk.String(string(n.kind)), Status: n.status(),
+		PrivateIpAddress: awssdk.String(n.primary.String()), PrivateDnsName: awssdk.String(r.privateDNS(n.primary)), SourceDestCheck: awssdk.Bool(n.sourceDestCheck),
+		Attachment: &ec2types.InstanceNetworkInterfaceAttachment{
+			AttachmentId: &a.id, AttachTime: &a.since, DeleteOnTermination: awssdk.Bool(a.deleteOnTermination), DeviceIndex: awssdk.Int32(a.index),
+			NetworkCardIndex: awssdk.Int32(a.card), Status: a.status,
+		},
+	}
+	for i, text := range n.addressTexts() {
+		d.PrivateIpAddresses = append(d.PrivateIpAddresses, ec2types.InstancePrivateIpAddress{
+			Primary: awssdk.Bool(i == 0), PrivateIpAddress: awssdk.String(text),
+		})
+	}
+	for _, p := range n.prefixes {
+		d.Ipv4Prefixes = append(d.Ipv4Prefixes, ec2types.InstanceIpv4Prefix{Ipv4Prefix: awssdk.String(p.String())})
+	}
+	return d
+}
+
+// describeInstanceStatus knows healthy instances only: checks are initializing while an instance boots, then ok.
+func (r *request) describeInstanceStatus(in *ec2.DescribeInstanceStatusInput) (*ec2.DescribeInstanceStatusOutput, error) {
+	if len(in.InstanceIds) > 0 && in.MaxResults != nil {
+		return nil, clientError("InvalidParameterCombination", "The parameter instancesSet cannot be used with the parameter maxResults")
+	}
+	instances, err := r.known(in.InstanceIds)
+	if err != nil {
+		return nil, err
+	}
+	if !awssdk.ToBool(in.IncludeAllInstances) {
+		instances = slices.DeleteFunc(instances, func(i *instance) bool { return i.state != ec2types.InstanceStateNameRunning })
+	}
+	status := func(i *instance) ec2types.SummaryStatus {
+		switch i.state {
+		case ec2types.InstanceStateNameRunning:
+			return ec2types.SummaryStatusOk
+		case ec2types.InstanceStateNamePending:
+			return ec2types.SummaryStatusInitializing
+		}
+		return ec2types.SummaryStatusNotApplicable
+	}
+	of := func(i *instance) attributes {
+		return func(name string) ([]string, bool) {
+			switch name {
+			case "instance-status.status", "system-status.status", "attached-ebs-status.status":
+				return []string{string(status(i))}, true
+			case "event.code":
+				return nil, true // nothing is scheduled
+			case "availability-zone":
+				return []string{i.subnet.zone}, true
+			case "instance-state-name":
+				return []string{string(i.state)}, true
+			}
+			return nil, false
+		}
+	}
+	describe := func(i *instance) ec2types.InstanceStatus {
+		summary := &ec2types.InstanceStatusSummary{Status: status(i)}
+		return ec2types.InstanceStatus{
+			InstanceId: &i.id, AvailabilityZone: &i.subnet.zone, InstanceState: instanceState(i.state), InstanceStatus: summary, SystemStatus: summary,
+		}
+	}
+	described, next, err := filterPage(instances, in.Filters, of, describe, in.NextToken, in.MaxResults, 5, 1000)
+	return &ec2.DescribeInstanceStatusOutput{InstanceStatuses: described, NextToken: next}, err
+}
+
+func (r *request) terminateInstances(in *ec2.TerminateInstancesInput) (*ec2.TerminateInstancesOutput, error) {
+	if len(in.InstanceIds) == 0 {
+		return nil, missingParameter("instancesSet")
+	}
+	instances, err := r.known(in.InstanceIds)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.act(); err != nil {
+		return nil, err
+	}
+	out := &ec2.TerminateInstancesOutput{}
+	for _, i := range instances {
+		before := i.state
+		r.terminate(i)
+		out.TerminatingInstances = append(out.TerminatingInstances, ec2types.InstanceStateChange{
+			InstanceId: &i.id, PreviousState: instanceState(before), CurrentState: instanceState(i.state),
+		})
+	}
+	return out, nil
+}
+
+func (r *request) terminate(i *instance) {
+	if i.state == ec2types.InstanceStateNameShuttingDown || i.state == ec2types.InstanceStateNameTerminated {
+		return
+	}
+	i.state = ec2types.InstanceStateNameShuttingDown
+	i.reason = fmt.Sprintf("User initiated (%s)", r.now.UTC().Format("2006-01-02 15:04:05 MST"))
+	r.after(r.latency.Shutdown, func() {
+		i.state = ec2types.InstanceStateNameTerminated
+		r.after(Span{Min: r.latency.Terminated}, func() { r.instances.remove(i.id) })
+		// Interfaces that are not to be deleted stay, available: this is how they leak.
+		for _, n := range i.interfaces {
+			if n.attachment.deleteOnTermination {
+				r.free(n)
+				continue
+			}
+			n.attachment, n.shown = nil, given{}
+		}
+		i.interfaces = nil
+	})
+}
+
+// stillThere refuses a client token whose instances are terminated.
+func (c *Cloud) stillThere(output any) error {
+	run, ok := output.(*ec2.RunInstancesOutput)
+	if !ok {
+		return nil
+	}
+	for _, launched := range run.Instances {
+		if i := c.instances.get(*launched.InstanceId); i == nil || i.state == ec2types.InstanceStateNameTerminated {
+			return clientError("IdempotentInstanceTerminated", "The request token is of an instance that is terminated: %s", *launched.InstanceId)
+		}
+	}
+	return nil
+}
