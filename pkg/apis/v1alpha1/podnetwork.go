@@ -44,7 +44,7 @@ type PodNetworkList struct {
 
 // PodNetworkSpec is what a user declares.
 //
-// +kubebuilder:validation:XValidation:message="spec.addressing.allocation Static and agent VPCCNI exclude each other: aws-node allocates dynamically",rule="!(self.agent == 'VPCCNI' && self.addressing.allocation == 'Static')"
+// +kubebuilder:validation:XValidation:message="spec.addressing.allocation Static and agent VPCCNI exclude each other: aws-node allocates dynamically",rule="!(has(self.agent) && self.agent == 'VPCCNI' && has(self.addressing) && has(self.addressing.allocation) && self.addressing.allocation == 'Static')"
 type PodNetworkSpec struct {
 	// NodeClassSelector picks EC2NodeClasses by label. Empty picks all.
 	// +optional
@@ -106,8 +106,8 @@ type ENIConfigs struct {
 
 // Addressing says how pods get addresses.
 //
-// +kubebuilder:validation:XValidation:message="warm.prefixTarget needs prefixDelegation Enabled; use warm.ipTarget",rule="!(has(self.warm) && has(self.warm.prefixTarget) && self.prefixDelegation == 'Disabled')"
-// +kubebuilder:validation:XValidation:message="warm targets are for allocation Dynamic: with Static a node's addresses all come with its launch",rule="!(has(self.warm) && self.allocation == 'Static')"
+// +kubebuilder:validation:XValidation:message="warm.prefixTarget needs prefixDelegation Enabled; use warm.ipTarget",rule="!(has(self.warm) && has(self.warm.prefixTarget) && has(self.prefixDelegation) && self.prefixDelegation == 'Disabled')"
+// +kubebuilder:validation:XValidation:message="warm targets are for allocation Dynamic: with Static a node's addresses all come with its launch",rule="!(has(self.warm) && has(self.allocation) && self.allocation == 'Static')"
 type Addressing struct {
 	// PrefixDelegation gives a /28 in each address slot of an ENI. Enabled falls back to single addresses where no /28 is
 	// left.
