@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubelet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// container runs one container of a pod. Without a program it only counts as running.
+type container struct {
+	w       *podWorker
+	spec    *corev1.Container
+	program string // "" for an image that nothing is known of
+	volumes map[string]string
+
+	mu       sync.Mutex
+	state    corev1.ContainerState
+	last     corev1.ContainerState
+	restarts int32
+	ready    bool
+	process  *os.Process
+	ended    chan struct{}
+	cancel   context.CancelFunc
+}
+
+func (w *podWorker) newContainer(spec *corev1.Container, volumes map[string]string) *container {
+	repository, _, _ := strings.Cut(path.Base(spec.Image), ":")
+	return &container{w: w, spec: spec, program: w.k.opts.Programs[repository], volumes: volumes, ended: make(chan struct{})}
+}
+
+// runToCompletion serves init containers: it starts the program until it ends well.
+func (c *container) runToCompletion(ctx context.Context) error {
+	if c.program == "" {
+		return nil
+	}
+	backoff := restartBackoff()
+	for {
+		err := c.runOnce(ctx)
+		if err == nil || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		c.w.k.events.Eventf(c.w.pod, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s: %v", c.spec.Name, err)
+		if !pause(ctx, backoff.Step()) {
+			return ctx.Err()
+		}
+	}
+}
+
+// start runs the container in the background and starts it again whenever its program ends.
+func (c *container) start(ctx context.Context) {
+	ctx, c.cancel = context.WithCancel(ctx)
+	if c.program == "" {
+		c.setState(corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
+		close(c.ended)
+	} else {
+		go func() {
+			defer close(c.ended)
+			c.keepRunning(ctx)
+		}()
+	}
+	if c.spec.ReadinessProbe == nil {
+		return
+	}
+	go c.probe(ctx, c.spec.ReadinessProbe)
+}
+
+func (c *container) keepRunning(ctx context.Context) {
+	backoff := restartBackoff()
+	for ctx.Err() == nil {
+		started := time.Now()
+		err := c.runOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(started) > 10*time.Minute { // the kubelet forgets crashes that long ago
+			backoff = restartBackoff()
+		}
+		reason := "the program ended"
+		if err != nil {
+			reason = err.Error()
+		}
+		c.w.k.events.Eventf(c.w.pod, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s: %s", c.spec.Name, reason)
+		delay := backoff.Step()
+		c.mu.Lock()
+		c.last = c.state
+		c.restarts++
+		c.mu.Unlock()
+		c.setState(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: reason}})
+		if !pause(ctx, delay) {
+			return
+		}
+	}
+}
+
+// restartBackoff is the kubelet's with a shorter start: the first restart is immediate there.
+func restartBackoff() *wait.Backoff {
+	return &wait.Backoff{Duration: time.Second, Factor: 2, Steps: 20, Cap: 5 * time.Minute}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// runOnce runs the program to its end.
+func (c *container) runOnce(ctx context.Context) error {
+	env, err := c.environment()
+	if err != nil {
+		return err
+	}
+	spec, err := json.Marshal(ContainerSpec{
+		Program: c.program, Args: append(append([]string{}, skip(c.spec.Command, 1)...), c.spec.Args...), Env: env, Mounts: c.mounts(),
+	})
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(c.w.k.opts.RootDir, c.w.pod.Name+"."+c.spec.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(c.w.k.opts.ContainerInit[0], c.w.k.opts.ContainerInit[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(spec)), log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // Pdeathsig follows the thread that forked
+		defer runtime.UnlockOSThread()
+		if err := cmd.Start(); err != nil {
+			result <- err
+			return
+		}
+		c.mu.Lock()
+		c.process = cmd.Process
+		c.mu.Unlock()
+		c.setState(corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
+		defer context.AfterFunc(ctx, func() { c.signal(syscall.SIGTERM) })()
+		result <- cmd.Wait()
+	}()
+	err = <-result
+	code := int32(0)
+	if cmd.ProcessState != nil {
+		code = int32(cmd.ProcessState.ExitCode()) //nolint:gosec // -1 to 255
+	}
+	c.mu.Lock()
+	c.process = nil
+	c.ready = false
+	c.mu.Unlock()
+	c.setState(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: "Error", FinishedAt: metav1.Now()}})
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(c.program), err)
+	}
+	return nil
+}
+
+func skip(list []string, n int) []string { return list[min(n, len(list)):] }
+
+// stop waits for the end of the program, which got SIGTERM with the end of its context, and kills it after the grace
+// period.
+func (c *container) stop(grace time.Duration) {
+	if c.cancel == nil {
+		return
+	}
+	c.cancel()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+	case <-timer.C:
+		c.signal(syscall.SIGKILL)
+		<-c.ended
+	}
+}
+
+func (c *container) signal(s os.Signal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != nil {
+		_ = c.process.Signal(s) // it may have ended just now
+	}
+}
+
+func (c *container) setState(state corev1.ContainerState) {
+	c.mu.Lock()
+	c.state = state
+	if c.spec.ReadinessProbe == nil {
+		c.ready = state.Running != nil
+	}
+	c.mu.Unlock()
+	c.w.changed()
+}
+
+// changed wakes the pod's worker.
+func (w *podWorker) changed() {
+	select {
+	case w.status <- struct{}{}:
+	default:
+	}
+}
+
+func (c *container) containerStatus() corev1.ContainerStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	started := c.state.Running != nil
+	return corev1.ContainerStatus{
+		Name: c.spec.Name, Image: c.spec.Image, ImageID: c.spec.Image, State: c.state, LastTerminationState: c.last,
+		Ready: c.ready && started, Started: &started, RestartCount: c.restarts,
+		ContainerID: "dovetail://" + string(c.w.uid) + "/" + c.spec.Name,
+	}
+}
+
+// probe keeps ready as the kubelet would: after successThreshold good answers, until failureThreshold bad ones.
+func (c *container) probe(ctx context.Context, probe *corev1.Probe) {
+	period := time.Duration(max(probe.PeriodSeconds, 1)) * time.Second
+	if !pause(ctx, time.Duration(probe.InitialDelaySeconds)*time.Second) {
+		return
+	}
+	good, bad := int32(0), int32(0)
+	for {
+		err := c.probeOnce(ctx, probe)
+		if err == nil {
+			good, bad = good+1, 0
+		} else {
+			good, bad = 0, bad+1
+		}
+		c.mu.Lock()
+		before := c.ready
+		if good >= max(probe.SuccessThreshold, 1) {
+			c.ready = true
+		} else if bad >= max(probe.FailureThreshold, 1) {
+			c.ready = false
+		}
+		after := c.ready
+		c.mu.Unlock()
+		if before != after {
+			c.w.changed()
+		}
+		if !pause(ctx, period) {
+			return
+		}
+	}
+}
+
+var errProbeKind = errors.New("a probe of this kind needs a program in the container")
+
+func (c *container) probeOnce(ctx context.Context, probe *corev1.Probe) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(probe.TimeoutSeconds, 1))*time.Second)
+	defer cancel()
+	switch {
+	case probe.HTTPGet != nil:
+		url := fmt.Sprintf("%s://%s%s", strings.ToLower(string(probe.HTTPGet.Scheme)),
+			net.JoinHostPort(c.w.ip.String(), strconv.Itoa(c.port(probe.HTTPGet.Port.String()))), probe.HTTPGet.Path)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		response.Body.Close()
+		if response.StatusCode < 200 || response.StatusCode >= 400 {
+			return fmt.Errorf("HTTP probe failed with statuscode: %d", response.StatusCode)
+		}
+		return nil
+	case probe.TCPSocket != nil:
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(c.w.ip.String(), strconv.Itoa(c.port(probe.TCPSocket.Port.String()))))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	default:
+		return errProbeKind
+	}
+}
+
+// port resolves a port by number or by its name in the container.
+func (c *container) port(s string) int {
+	for _, p := range c.spec.Ports {
+		if p.Name == s {
+			return int(p.ContainerPort)
+		}
+	}
+	number, _ := strconv.Atoi(s) // 0 where it is neither: the probe fails and says so
+	return number
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kubelet stands in for the kubelet and the container runtime of an instance. It reads the launch's user data
+// from the instance metadata service, registers the node, and gives each pod a network namespace through the real CNI
+// plugins of the node (libcni).
+//
+// Containers of images that it has a program for are processes in a mount namespace of their own, with the pod's
+// arguments, environment and volumes; a container of any other image is its pod's network namespace and nothing else. It
+// does not enforce resources, security contexts or probes of a kind that it does not know.
+package kubelet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/smithy-go"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/record"
+)
+
+// Options of a kubelet. It runs in its instance's network and mount namespace.
+type Options struct {
+	// Kubeconfig holds the node's credentials; the server is the one that the user data name.
+	Kubeconfig string
+	// Programs by the last element of an image's repository: what to run for its containers.
+	Programs map[string]string
+	// ContainerInit is the command that prepares a container's mounts and becomes its program: see RunContainerInit.
+	ContainerInit []string
+	// RootDir holds pods' volumes and containers' logs.
+	RootDir string
+	// Memory and CPUs of an instance type.
+	InstanceType func(name string) (cpus, memoryMiB int64, ok bool)
+
+	CNIBinDir, CNIConfDir, CNICacheDir string // defaults: /opt/cni/bin, /etc/cni/net.d, /var/lib/cni
+	Log                                *slog.Logger
+}
+
+// Kubelet of one instance.
+type Kubelet struct {
+	opts     Options
+	identity identity
+	userData UserData
+	config   *rest.Config
+	client   kubernetes.Interface
+	events   record.EventRecorder
+	network  network
+	node     *corev1.Node
+
+	mu   sync.Mutex
+	pods map[types.UID]*podWorker
+	done sync.WaitGroup
+}
+
+// identity is what the instance metadata service says of the instance.
+type identity struct {
+	instanceID, instanceType, zone, region, hostname string
+	ip                                               net.IP
+}
+
+// New boots: it reads identity and user data, as cloud-init does, and connects to the cluster.
+func New(ctx context.Context, opts Options) (*Kubelet, error) {
+	opts.complete()
+	k := &Kubelet{opts: opts, pods: map[types.UID]*podWorker{}, network: newNetwork(opts)}
+	raw, err := k.readMetadata(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("instance metadata service: %w", err)
+	}
+	if k.userData, err = DecodeUserData(raw); err != nil {
+		return nil, err
+	}
+	if k.config, err = clientcmd.BuildConfigFromFlags("", opts.Kubeconfig); err != nil {
+		return nil, fmt.Errorf("node's credentials: %w", err)
+	}
+	k.config.Host = k.userData.Endpoint
+	k.config.CAData = k.userData.CA
+	k.config.UserAgent = "kubelet"
+	if k.client, err = kubernetes.NewForConfig(k.config); err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", k.userData.Endpoint, err)
+	}
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: k.client.CoreV1().Events("")})
+	k.events = broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: k.identity.hostname})
+	return k, nil
+}
+
+func (o *Options) complete() {
+	set := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	set(&o.CNIBinDir, "/opt/cni/bin")
+	set(&o.CNIConfDir, "/etc/cni/net.d")
+	set(&o.CNICacheDir, "/var/lib/cni")
+	set(&o.RootDir, "/var/lib/kubelet")
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+}
+
+// Run registers the node and serves its pods until the context ends, then stops their processes. Pods' network
+// namespaces end with the instance.
+func (k *Kubelet) Run(ctx context.Context) error {
+	if err := os.MkdirAll(k.opts.RootDir, 0o755); err != nil {
+		return err
+	}
+	if err := k.register(ctx); err != nil {
+		return fmt.Errorf("registering node %s: %w", k.identity.hostname, err)
+	}
+	k.opts.Log.Info("registered", "node", k.identity.hostname, "maxPods", k.maxPods())
+	heartbeat := make(chan error, 1)
+	go func() { heartbeat <- k.heartbeat(ctx) }()
+	err := k.servePods(ctx)
+	k.done.Wait()
+	return errors.Join(err, <-heartbeat)
+}
+
+// readMetadata waits until the metadata service answers, as an instance's first boot does.
+func (k *Kubelet) readMetadata(ctx context.Context) ([]byte, error) {
+	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled})
+	var document *imds.GetInstanceIdentityDocumentOutput
+	err := poll(ctx, 200*time.Millisecond, func(ctx context.Context) (err error) {
+		document, err = client.GetInstanceIdentityDocument(ctx, nil)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	hostname, err := readPath(ctx, client, "local-hostname")
+	if err != nil {
+		return nil, err
+	}
+	k.identity = identity{
+		instanceID: document.InstanceID, instanceType: document.InstanceType, zone: document.AvailabilityZone,
+		region: document.Region, hostname: hostname, ip: net.ParseIP(document.PrivateIP),
+	}
+	userData, err := client.GetUserData(ctx, nil)
+	if err != nil {
+		var response smithy.APIError
+		if errors.As(err, &response) {
+			return nil, fmt.Errorf("user data: %s: %w", response.ErrorCode(), err)
+		}
+		return nil, fmt.Errorf("user data: %w", err)
+	}
+	defer userData.Content.Close()
+	return io.ReadAll(userData.Content)
+}
+
+func readPath(ctx context.Context, client *imds.Client, path string) (string, error) {
+	output, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	defer output.Content.Close()
+	content, err := io.ReadAll(output.Content)
+	return strings.TrimSpace(string(content)), err
+}
+
+// poll calls f until it answers nil. What it waits for has no event to wait on.
+func poll(ctx context.Context, interval time.Duration, f func(context.Context) error) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		err := f(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
