@@ -7,17 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 
 	"github.com/containernetworking/cni/libcni"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -167,51 +161,4 @@ func (n network) remove(ctx context.Context, s sandbox) error {
 		return errNotInitialized
 	}
 	return n.cni.DelNetworkList(ctx, list, s.runtimeConf())
-}
-
-// createNetNS makes a network namespace with loopback up and binds it to a file.
-func createNetNS(name string) (string, error) {
-	path := filepath.Join(NetNSDir, name)
-	if err := os.MkdirAll(NetNSDir, 0o755); err != nil {
-		return "", err
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)
-	if err != nil {
-		return "", err
-	}
-	file.Close()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: a thread in a strange namespace ends with its goroutine
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("creating a network namespace: %w", err)
-			}
-			return unix.Mount(fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid()), path, "none", unix.MS_BIND, "")
-		}()
-	}()
-	if err := <-done; err != nil {
-		return "", errors.Join(err, os.Remove(path))
-	}
-	err = ns.WithNetNSPath(path, func(ns.NetNS) error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetUp(lo)
-	})
-	if err != nil {
-		return "", errors.Join(err, deleteNetNS(path))
-	}
-	return path, nil
-}
-
-func deleteNetNS(path string) error {
-	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("unmounting %s: %w", path, err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns"
 )
 
 // servePods gives each pod bound to the node a worker, until the context ends.
@@ -210,14 +213,16 @@ func (w *podWorker) startSandbox(ctx context.Context) error {
 func (w *podWorker) attemptSandbox(ctx context.Context) error {
 	id := make([]byte, 32)
 	_, _ = rand.Read(id) // never fails
-	path, err := createNetNS(string(w.uid))
-	if err != nil {
+	path := filepath.Join(NetNSDir, string(w.uid))
+	if err := netns.Create(path); err != nil {
 		return err
 	}
 	w.sandbox = sandbox{id: hex.EncodeToString(id), netns: path, pod: w.pod}
-	if w.ip, err = w.k.network.add(ctx, w.sandbox); err != nil {
-		return errors.Join(err, deleteNetNS(path))
+	ip, err := w.k.network.add(ctx, w.sandbox)
+	if err != nil {
+		return errors.Join(err, netns.Delete(path))
 	}
+	w.ip = ip
 	return nil
 }
 
@@ -238,7 +243,7 @@ func (w *podWorker) finish(ctx context.Context) {
 			}
 			return err
 		})
-		if err = errors.Join(err, deleteNetNS(w.sandbox.netns)); err != nil {
+		if err = errors.Join(err, netns.Delete(w.sandbox.netns)); err != nil {
 			w.k.opts.Log.Warn("taking down a pod's network", "pod", w.pod.Namespace+"/"+w.pod.Name, "error", err)
 		}
 	}
