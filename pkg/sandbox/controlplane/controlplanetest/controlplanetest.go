@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controlplanetest gives tests a real API server.
+package controlplanetest
+
+import (
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
+)
+
+// Start starts etcd and kube-apiserver on loopback for the time of the test and returns the configuration of a cluster
+// administrator. No controllers run: no namespace gets a service account, nothing is collected.
+func Start(t testing.TB) *rest.Config {
+	t.Helper()
+	return start(t, controlplane.Options{}).RESTConfig()
+}
+
+// StartFull starts kube-controller-manager and kube-scheduler too, and returns the control plane.
+func StartFull(t testing.TB) *controlplane.ControlPlane {
+	t.Helper()
+	return start(t, controlplane.Options{Controllers: true})
+}
+
+// BinDir is the repository's bin folder.
+func BinDir() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "..", "..", "bin")
+}
+
+func start(t testing.TB, opts controlplane.Options) *controlplane.ControlPlane {
+	t.Helper()
+	opts.Dir, opts.BinDir = t.TempDir(), BinDir()
+	require.NoError(t, controlplane.CheckBuilt(opts.BinDir))
+	cp, err := controlplane.Start(t.Context(), opts)
+	require.NoError(t, err)
+	t.Cleanup(cp.Stop)
+	return cp
+}
