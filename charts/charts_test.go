@@ -5,47 +5,20 @@ package charts_test
 
 import (
 	"context"
-	"maps"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
+	"github.com/dovetail-dev/dovetail/charts"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
 
-func render(t *testing.T, dir string, values map[string]any) ([]*unstructured.Unstructured, error) {
-	t.Helper()
-	chart, err := loader.Load(dir)
-	require.NoError(t, err)
-	merged, err := chartutil.ToRenderValues(chart, values, chartutil.ReleaseOptions{Name: "dovetail", Namespace: "dovetail-system", IsInstall: true}, chartutil.DefaultCapabilities)
-	if err != nil {
-		return nil, err
-	}
-	files, err := engine.Render(chart, merged)
-	if err != nil {
-		return nil, err
-	}
-	var objects []*unstructured.Unstructured
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		for _, document := range strings.Split(files[name], "\n---") {
-			object := &unstructured.Unstructured{}
-			require.NoError(t, yaml.Unmarshal([]byte(document), &object.Object), name)
-			if len(object.Object) > 0 {
-				objects = append(objects, object)
-			}
-		}
-	}
-	return objects, nil
+func render(values map[string]any, name string) ([]*unstructured.Unstructured, error) {
+	return charts.Render(name, charts.Release{Name: "dovetail", Namespace: "dovetail-system", Values: values})
 }
 
 func TestTheAPIServerTakesEveryObjectOfTheChartsStrictly(t *testing.T) {
@@ -54,15 +27,15 @@ func TestTheAPIServerTakesEveryObjectOfTheChartsStrictly(t *testing.T) {
 	require.NoError(t, err)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "dovetail-system"}}
 	require.NoError(t, c.Create(ctx, namespace))
-	for dir, values := range map[string]map[string]any{
-		"dovetail-crd": nil,
-		"dovetail": {
+	for name, values := range map[string]map[string]any{
+		charts.CRDs: nil,
+		charts.Dovetail: {
 			"settings":   map[string]any{"clusterName": "test", "interruptionQueue": "queue"},
 			"controller": map[string]any{"hostNetwork": true, "env": []any{map[string]any{"name": "AWS_REGION", "value": "us-east-1"}}},
 			"agent":      map[string]any{"env": []any{map[string]any{"name": "AWS_REGION", "value": "us-east-1"}}},
 		},
 	} {
-		objects, err := render(t, dir, values)
+		objects, err := render(values, name)
 		require.NoError(t, err)
 		require.NotEmpty(t, objects)
 		for _, object := range objects {
@@ -73,6 +46,6 @@ func TestTheAPIServerTakesEveryObjectOfTheChartsStrictly(t *testing.T) {
 }
 
 func TestTheChartRefusesToInstallWithoutAClusterName(t *testing.T) {
-	_, err := render(t, "dovetail", nil)
+	_, err := render(nil, charts.Dovetail)
 	require.ErrorContains(t, err, "clusterName")
 }
