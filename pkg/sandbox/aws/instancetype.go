@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -16,8 +17,17 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
 )
 
+// typeInfos are all types of the table, decoded once: a caller that lists them pages through.
+var typeInfos = sync.OnceValue(func() []ec2types.InstanceTypeInfo {
+	var infos []ec2types.InstanceTypeInfo
+	for _, name := range instancetypes.Names() {
+		info, _ := instancetypes.Info(name)
+		infos = append(infos, info)
+	}
+	return infos
+})
+
 func (r *request) describeInstanceTypes(in *ec2.DescribeInstanceTypesInput) (*ec2.DescribeInstanceTypesOutput, error) {
-	names := []string{}
 	if len(in.InstanceTypes) > 0 && in.MaxResults != nil {
 		return nil, clientError("InvalidParameterCombination", "The parameter InstanceTypes cannot be used with the parameter MaxResults")
 	}
@@ -25,17 +35,13 @@ func (r *request) describeInstanceTypes(in *ec2.DescribeInstanceTypesInput) (*ec
 		if len(r.zonesOffering(string(name))) == 0 {
 			return nil, clientError("InvalidInstanceType", "The following supplied instance types do not exist: [%s]", name)
 		}
-		names = append(names, string(name))
 	}
-	if len(names) == 0 {
-		names = slices.DeleteFunc(instancetypes.Names(), func(name string) bool { return len(r.zonesOffering(name)) == 0 })
-	}
-	describe := func(name string) ec2types.InstanceTypeInfo {
-		info, _ := instancetypes.Info(name)
-		return info
-	}
-	of := func(name string) attributes { return instanceTypeAttributes(describe(name)) }
-	described, next, err := filterPage(names, in.Filters, of, describe, in.NextToken, in.MaxResults, 5, 100)
+	infos := slices.DeleteFunc(slices.Clone(typeInfos()), func(info ec2types.InstanceTypeInfo) bool {
+		asked := len(in.InstanceTypes) == 0 || slices.Contains(in.InstanceTypes, info.InstanceType)
+		return !asked || len(r.zonesOffering(string(info.InstanceType))) == 0
+	})
+	describe := func(info ec2types.InstanceTypeInfo) ec2types.InstanceTypeInfo { return info }
+	described, next, err := filterPage(infos, in.Filters, instanceTypeAttributes, describe, in.NextToken, in.MaxResults, 5, 100)
 	return &ec2.DescribeInstanceTypesOutput{InstanceTypes: described, NextToken: next}, err
 }
 
@@ -178,18 +184,13 @@ func spotPrice(instanceType, zone string) float64 {
 // describeSpotPrices answers the present price of each pool: there is no history.
 func (r *request) describeSpotPrices(in *ec2.DescribeSpotPriceHistoryInput) (*ec2.DescribeSpotPriceHistoryOutput, error) {
 	const product = ec2types.RIProductDescriptionLinuxUnix
-	names := texts(in.InstanceTypes)
-	if len(names) == 0 {
-		names = instancetypes.Names()
-	}
-	if len(in.ProductDescriptions) > 0 && !slices.Contains(in.ProductDescriptions, string(product)) &&
-		!slices.Contains(in.ProductDescriptions, "Linux/UNIX (Amazon VPC)") {
-		names = nil
-	}
+	asked := len(in.ProductDescriptions) == 0 || slices.Contains(in.ProductDescriptions, string(product)) ||
+		slices.Contains(in.ProductDescriptions, "Linux/UNIX (Amazon VPC)")
 	var offerings []offering
-	for _, name := range names {
-		info, ok := instancetypes.Info(name)
-		if !ok || !slices.Contains(info.SupportedUsageClasses, ec2types.UsageClassTypeSpot) || spotPrice(name, "") == 0 {
+	for _, info := range typeInfos() {
+		name := string(info.InstanceType)
+		if !asked || len(in.InstanceTypes) > 0 && !slices.Contains(in.InstanceTypes, info.InstanceType) ||
+			!slices.Contains(info.SupportedUsageClasses, ec2types.UsageClassTypeSpot) || spotPrice(name, "") == 0 {
 			continue
 		}
 		for _, zone := range r.zonesOffering(name) {

@@ -53,6 +53,9 @@ func (c *Cloud) nextPublicAddress() netip.Addr {
 	return c.publicAddress
 }
 
+// kindOfNAT is the interface type as EC2 answers it; the SDK's constant is spelt natGateway.
+const kindOfNAT ec2types.NetworkInterfaceType = "nat_gateway"
+
 func (r *request) createNATGateway(in *ec2.CreateNatGatewayInput) (*ec2.CreateNatGatewayOutput, error) {
 	s, err := r.subnets.one(kindSubnet, "subnetId", in.SubnetId)
 	if err != nil {
@@ -80,7 +83,7 @@ func (r *request) createNATGateway(in *ec2.CreateNatGatewayInput) (*ec2.CreateNa
 	}
 	g := &natGateway{id: r.ids.next("nat"), subnet: s, state: ec2types.NatGatewayStatePending, address: a, created: r.now, tags: tags}
 	g.owner, err = r.allocate(interfaceSpec{
-		id: r.ids.implicit("eni"), subnet: s, kind: ec2types.NetworkInterfaceTypeNatGateway,
+		id: r.ids.implicit("eni"), subnet: s, kind: kindOfNAT,
 		description: "Interface for NAT Gateway " + g.id, tags: map[string]string{},
 	})
 	if err != nil {
