@@ -48,7 +48,7 @@ func newAccount(t *testing.T, latency Profile) *world {
 	w.server = httptest.NewServer(w.cloud.Handler())
 	t.Cleanup(w.server.Close)
 	w.config = awssdk.Config{
-		Region: "us-east-1", BaseEndpoint: awssdk.String(w.server.URL), Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", ""),
+		HTTPClient: wholeBody{}, Region: "us-east-1", BaseEndpoint: awssdk.String(w.server.URL), Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", ""),
 		Retryer: func() awssdk.Retryer { return awssdk.NopRetryer{} },
 	}
 	w.ec2 = ec2.NewFromConfig(w.config)

@@ -77,7 +77,7 @@ var (
 	kindImage       = kind{"ami", "InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "The image id '[%s]' does not exist"}
 	kindCapacity    = kind{"cr", "InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed", "The capacity reservation ID '%s' does not exist"}
 	kindPlacement   = kind{"pg", "InvalidPlacementGroupId.NotFound", "InvalidPlacementGroupId.Malformed", "The placement group ID '%s' does not exist"}
-	taggableKinds   = []kind{kindInstance, kindInterface, kindSubnet, kindVPC, kindGroup, kindRouteTable, kindGateway, kindNAT, kindAddress, kindReservation, kindTemplate}
+	taggableKinds   = []kind{kindInstance, kindInterface, kindSubnet, kindVPC, kindGroup, kindRouteTable, kindGateway, kindNAT, kindAddress, kindTemplate}
 )
 
 // missing returns the error for ids that name nothing: malformed ones first, else not found. EC2 names all of them,

@@ -29,6 +29,9 @@ func (c *Cloud) Handler() http.Handler {
 			writeJSONError(w, err)
 			return
 		}
+		if scope.service != "ec2" {
+			sleep(r, c.draw("").time)
+		}
 		target := r.Header.Get("X-Amz-Target")
 		switch {
 		case target != "":
@@ -141,18 +144,23 @@ type latency struct {
 	time time.Duration
 }
 
-// draw returns how long a call takes.
+// shortestCall is a floor under every latency. The SDK closes a request's body when the reply begins, and then takes the end of
+// that body for an error of the connection if the transport has not met it yet (smithy-go, safeWriteToReadCloser.WriteTo):
+// a reply that comes at once is lost. AWS's never does.
+const shortestCall = 2 * time.Millisecond
+
+// draw returns how long a call of EC2 takes; every other service takes as long as a read.
 func (c *Cloud) draw(action string) latency {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	span, mutating := c.latency.Read, false
 	switch a, ok := c.actions[action]; {
 	case action == "CreateFleet" || action == "RunInstances":
-		return latency{time: c.latency.Launch.draw(c.random)}
+		span, mutating = c.latency.Launch, true
 	case ok && a.mutating:
-		return latency{time: c.latency.Write.draw(c.random)}
-	default:
-		return latency{read: true, time: c.latency.Read.draw(c.random)}
+		span, mutating = c.latency.Write, true
 	}
+	return latency{read: !mutating, time: max(span.draw(c.random), shortestCall)}
 }
 
 func (c *Cloud) requestID() string {
