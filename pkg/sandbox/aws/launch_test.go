@@ -231,14 +231,14 @@ func TestWhatATemplateAsksForWronglyShowsInTheFleet(t *testing.T) {
 			})
 			d.NetworkInterfaces = append(d.NetworkInterfaces[:0], public, inSubnet(1, testPods))
 		}, w.on("m5.large", "", "a")},
-		{"no such image", "InvalidAMIID.NotFound", "The image id '[ami-0123456789abcdef0]' does not exist", func(d *ec2types.RequestLaunchTemplateData) {},
+		{"no such image", "InvalidAMIID.NotFound", "The image id '[ami-0123456789abcdef0]' does not exist", func(*ec2types.RequestLaunchTemplateData) {},
 			with2(w.on("m5.large", testNodes, "a"), func(o *ec2types.FleetLaunchTemplateOverridesRequest) { o.ImageId = ptr("ami-0123456789abcdef0") })},
-		{"an image of another architecture", "InvalidParameterValue", "does not match the architecture", func(d *ec2types.RequestLaunchTemplateData) {}, w.on("m6g.large", testNodes, "a")},
+		{"an image of another architecture", "InvalidParameterValue", "does not match the architecture", func(*ec2types.RequestLaunchTemplateData) {}, w.on("m6g.large", testNodes, "a")},
 		{"no such profile", "InvalidParameterValue", "Invalid IAM Instance Profile name", func(d *ec2types.RequestLaunchTemplateData) {
 			d.IamInstanceProfile.Name = ptr("nobody")
 		}, w.on("m5.large", testNodes, "a")},
-		{"a type that the zone does not offer", "Unsupported", "not supported in your requested Availability Zone (us-east-1a)", func(d *ec2types.RequestLaunchTemplateData) {}, w.on(notIn("a"), testNodes, "a")},
-		{"no subnet", "MissingInput", "No subnets found", func(d *ec2types.RequestLaunchTemplateData) {}, w.on("m5.large", "", "a")},
+		{"a type that the zone does not offer", "Unsupported", "not supported in your requested Availability Zone (us-east-1a)", func(*ec2types.RequestLaunchTemplateData) {}, w.on(notIn("a"), testNodes, "a")},
+		{"no subnet", "MissingInput", "No subnets found", func(*ec2types.RequestLaunchTemplateData) {}, w.on("m5.large", "", "a")},
 		{"a placement group", "InvalidPlacementGroupId.NotFound", "", nil, ec2types.FleetLaunchTemplateOverridesRequest{}},
 	} {
 		t.Run(row.name, func(t *testing.T) {

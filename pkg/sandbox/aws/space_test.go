@@ -53,8 +53,9 @@ func TestNamedAddressesAndPrefixesAreChecked(t *testing.T) {
 			s.takePrefix(prefix("10.0.0.64/28"))
 			before := s.free()
 			_, err := s.assign(row.want, rand.New(rand.NewPCG(1, 1)))
-			require.ErrorAs(t, err, new(*apiError))
-			require.Equal(t, row.code, err.(*apiError).code)
+			var e *apiError
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, row.code, e.code)
 			require.Equal(t, before, s.free(), "a refused request takes nothing")
 		})
 	}

@@ -36,7 +36,7 @@ func (ec2Protocol) element(structure, field string, list bool) string {
 	return name
 }
 
-func (ec2Protocol) item(structure, field string) string {
+func (ec2Protocol) item(structure, _ string) string {
 	if structure == "InferenceAcceleratorInfo" {
 		return "member"
 	}
