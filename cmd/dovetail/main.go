@@ -1,22 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Dovetail's command line.
+// Dovetail is the command line: it computes max-pods and runs the sandbox.
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
 func main() {
-	root := &cobra.Command{
-		Use:          "dovetail",
-		Short:        "Karpenter and the pod network, fitted to each other",
-		SilenceUsage: true,
-	}
-	root.AddCommand(newMaxPodsCommand())
-	if err := root.Execute(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := newRootCommand().ExecuteContext(ctx)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit): // of a command that ran in the sandbox: it has said why
+		os.Exit(exit.ExitCode())
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "dovetail:", err)
 		os.Exit(1)
 	}
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "dovetail",
+		Short:         "Karpenter and the pod network, fitted to each other",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newSandboxCommand())
+	return root
 }

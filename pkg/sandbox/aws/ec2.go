@@ -67,9 +67,10 @@ func ec2Actions() map[string]action {
 		"RunInstances": write(`ImageId InstanceType MinCount MaxCount UserData SubnetId SecurityGroupId IamInstanceProfile LaunchTemplate
 			Placement.AvailabilityZone Placement.Tenancy InstanceMarketOptions.MarketType TagSpecification `+
 			interfaceParameters("NetworkInterface."), (*request).runInstances),
-		"DescribeInstances":      read("InstanceId"+paged, (*request).describeInstances),
-		"DescribeInstanceStatus": read("InstanceId IncludeAllInstances"+paged, (*request).describeInstanceStatus),
-		"TerminateInstances":     write("InstanceId", (*request).terminateInstances),
+		"DescribeInstanceAttribute": read("InstanceId Attribute", (*request).describeInstanceAttribute),
+		"DescribeInstances":         read("InstanceId"+paged, (*request).describeInstances),
+		"DescribeInstanceStatus":    read("InstanceId IncludeAllInstances"+paged, (*request).describeInstanceStatus),
+		"TerminateInstances":        write("InstanceId", (*request).terminateInstances),
 
 		"CreateTags": write("ResourceId Tag", (*request).createTags),
 		"DeleteTags": write("ResourceId Tag", (*request).deleteTags),

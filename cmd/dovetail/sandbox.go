@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
+)
+
+func newSandboxCommand() *cobra.Command {
+	opts := sandbox.Options{}
+	command := &cobra.Command{Use: "sandbox", Short: "Try Dovetail on this machine: a cluster, an AWS account and a VPC, simulated but for their packets"}
+	command.PersistentFlags().StringVar(&opts.Dir, "dir", sandbox.DefaultDir(), "state and logs")
+	command.PersistentFlags().StringVar(&opts.BinDir, "bin-dir", ownDir(), "programs: the controller, agent, plugin and control plane")
+	command.PersistentFlags().StringVar(&opts.Latency, "latency", "fast", "how long AWS takes: fast or aws")
+	command.AddCommand(
+		&cobra.Command{Use: "up", Short: "Start the sandbox", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.Out = cmd.OutOrStdout()
+			s, err := sandbox.Up(cmd.Context(), opts)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "sandbox is up after %.1fs; use it with: eval \"$(dovetail sandbox env --dir %s)\"\n", s.UpSeconds, s.Dir)
+			return nil
+		}},
+		&cobra.Command{Use: "down", Short: "End the sandbox and all that runs in it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := sandbox.Open(opts.Dir)
+			if errors.Is(err, sandbox.ErrNotRunning) {
+				fmt.Fprintln(cmd.OutOrStdout(), "no sandbox is running")
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 30*time.Second)
+			defer cancel()
+			return s.Down(ctx)
+		}},
+		newEnvCommand(&opts), newStatusCommand(&opts), newExecCommand(&opts), newAWSCommand(&opts),
+	)
+	command.AddCommand(internalCommands(&opts)...)
+	return command
+}
+
+func ownDir() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "."
+	}
+	return filepath.Dir(self)
+}
+
+func newEnvCommand(opts *sandbox.Options) *cobra.Command {
+	return &cobra.Command{Use: "env", Short: "Print the environment for kubectl, the AWS CLI and any SDK", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		s, err := sandbox.Open(opts.Dir)
+		if err != nil {
+			return err
+		}
+		for _, variable := range s.Env() {
+			fmt.Fprintf(cmd.OutOrStdout(), "export %s\n", variable)
+		}
+		return nil
+	}}
+}
+
+func newStatusCommand(opts *sandbox.Options) *cobra.Command {
+	var output string
+	command := &cobra.Command{Use: "status", Short: "Print what runs, and what the NAT gateway translates", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		s, err := sandbox.Open(opts.Dir)
+		if err != nil {
+			return err
+		}
+		status, err := s.Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		switch output {
+		case "json":
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
+				*sandbox.Sandbox
+				sandbox.Status
+			}{s, status})
+		case "":
+		default:
+			return fmt.Errorf("-o %s: the only other output is json", output)
+		}
+		table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		fmt.Fprintf(table, "API server\t%s\nAWS\t%s\nlogs\t%s\n\nINSTANCE\tNODE\n", s.APIServer, s.AWS, filepath.Join(s.Dir, "logs"))
+		for _, instance := range status.Instances {
+			fmt.Fprintf(table, "%s\t%s\n", instance.ID, instance.Node)
+		}
+		return table.Flush()
+	}}
+	command.Flags().StringVarP(&output, "output", "o", "", "json")
+	return command
+}
+
+func newExecCommand(opts *sandbox.Options) *cobra.Command {
+	var instance, pod, host string
+	command := &cobra.Command{
+		Use: "exec [--instance ID | --pod NAMESPACE/NAME | --host vpc|internet] -- COMMAND [ARG...]", Short: "Run a command inside",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := sandbox.Open(opts.Dir)
+			if err != nil {
+				return err
+			}
+			target := sandbox.Target{Instance: instance, Host: host}
+			if pod != "" {
+				if target, err = podTarget(cmd.Context(), s, pod); err != nil {
+					return err
+				}
+			}
+			run, err := s.Command(cmd.Context(), target, args...)
+			if err != nil {
+				return err
+			}
+			run.Stdin, run.Stdout, run.Stderr = os.Stdin, os.Stdout, os.Stderr
+			return run.Run()
+		},
+	}
+	command.Flags().StringVar(&instance, "instance", "", "an instance's id")
+	command.Flags().StringVar(&pod, "pod", "", "a pod's namespace and name: its network namespace")
+	command.Flags().StringVar(&host, "host", "", "vpc (the router) or internet (the host there)")
+	command.MarkFlagsMutuallyExclusive("instance", "pod", "host")
+	return command
+}
+
+// podTarget finds the instance that a pod runs on.
+func podTarget(ctx context.Context, s *sandbox.Sandbox, name string) (sandbox.Target, error) {
+	namespace, name, ok := strings.Cut(name, "/")
+	if !ok {
+		return sandbox.Target{}, fmt.Errorf("--pod wants NAMESPACE/NAME")
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
+	if err != nil {
+		return sandbox.Target{}, err
+	}
+	c, err := client.New(config, client.Options{})
+	if err != nil {
+		return sandbox.Target{}, err
+	}
+	pod := &corev1.Pod{}
+	if err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, pod); err != nil {
+		return sandbox.Target{}, err
+	}
+	if pod.Status.PodIP == "" {
+		return sandbox.Target{}, fmt.Errorf("pod %s/%s is not running", namespace, name)
+	}
+	node := &corev1.Node{}
+	if err := c.Get(ctx, client.ObjectKey{Name: pod.Spec.NodeName}, node); err != nil {
+		return sandbox.Target{}, err
+	}
+	target := sandbox.Target{Instance: node.Spec.ProviderID[strings.LastIndex(node.Spec.ProviderID, "/")+1:]}
+	if !pod.Spec.HostNetwork {
+		target.PodUID = string(pod.UID)
+	}
+	return target, nil
+}
+
+func newAWSCommand(opts *sandbox.Options) *cobra.Command {
+	var listen, region string
+	command := &cobra.Command{Use: "aws", Short: "Run only the AWS API simulator, for any SDK client", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		profile, err := aws.ProfileByName(opts.Latency)
+		if err != nil {
+			return err
+		}
+		listener, err := net.Listen("tcp", listen)
+		if err != nil {
+			return err
+		}
+		cloud := aws.New(aws.Options{Region: region, Latency: profile, Seed: time.Now().UnixNano()})
+		fmt.Fprintf(cmd.OutOrStdout(), "export AWS_ENDPOINT_URL=http://%s AWS_REGION=%s AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox\n", listener.Addr(), region)
+		server := &http.Server{Handler: cloud.Handler(), ReadHeaderTimeout: time.Minute}
+		context.AfterFunc(cmd.Context(), func() { server.Close() })
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}}
+	command.Flags().StringVar(&listen, "listen", "127.0.0.1:4566", "address to listen on")
+	command.Flags().StringVar(&region, "region", sandbox.Region, "Region to simulate")
+	return command
+}
+
+// internalCommands are the processes that the sandbox starts from this program.
+func internalCommands(opts *sandbox.Options) []*cobra.Command {
+	var apiServer, instance string
+	daemon := &cobra.Command{Use: "daemon", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {
+		return sandbox.RunDaemon(cmd.Context(), sandbox.DaemonOptions{Options: *opts, APIServer: apiServer})
+	}}
+	daemon.Flags().StringVar(&apiServer, "api-server", "", "")
+	node := &cobra.Command{Use: "node", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {
+		return sandbox.RunNode(cmd.Context(), sandbox.NodeOptions{Dir: opts.Dir, BinDir: opts.BinDir, InstanceID: instance})
+	}}
+	node.Flags().StringVar(&instance, "instance", "", "")
+	container := &cobra.Command{Use: "container", Hidden: true, RunE: func(*cobra.Command, []string) error {
+		return kubelet.RunContainerInit(os.Stdin)
+	}}
+	return []*cobra.Command{daemon, node, container}
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	awsapis "github.com/aws/karpenter-provider-aws/pkg/apis"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	coreapis "sigs.k8s.io/karpenter/pkg/apis"
+
+	"github.com/dovetail-dev/dovetail/charts"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
+)
+
+const (
+	// Namespace of Dovetail's own pods.
+	Namespace = "kube-system"
+
+	systemProfile = "eks-system-" + ClusterName
+	systemType    = "m5.large"
+	fieldManager  = "dovetail-sandbox"
+)
+
+// install gives the cluster what a user installs: Karpenter's custom resources, Dovetail's, and the chart.
+func (d *daemon) install(ctx context.Context) error {
+	crds := append(append([]*apiextensionsv1.CustomResourceDefinition{}, coreapis.CRDs...), awsapis.CRDs...)
+	own, err := charts.Render(charts.CRDs, charts.Release{Name: charts.CRDs, Namespace: Namespace})
+	if err != nil {
+		return err
+	}
+	for _, object := range own {
+		crd := &apiextensionsv1.CustomResourceDefinition{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, crd); err != nil {
+			return err
+		}
+		crds = append(crds, crd)
+	}
+	if _, err := envtest.InstallCRDs(d.control.RESTConfig(), envtest.CRDInstallOptions{CRDs: crds}); err != nil {
+		return fmt.Errorf("custom resources: %w", err)
+	}
+	objects, err := charts.Render(charts.Dovetail, charts.Release{Name: charts.Dovetail, Namespace: Namespace, Values: chartValues()})
+	if err != nil {
+		return err
+	}
+	c, err := client.New(d.control.RESTConfig(), client.Options{})
+	if err != nil {
+		return err
+	}
+	return applyAll(ctx, c, objects)
+}
+
+// chartValues are what differs from an installation on EKS: images that the sandbox has programs for, one replica on the
+// one system node, and the endpoint of the AWS APIs in the SDK's own variable. No CNI plugin serves the system node, which
+// is therefore not Ready: what runs there uses the node's network and tolerates that.
+func chartValues() map[string]any {
+	env := []any{map[string]any{"name": "AWS_ENDPOINT_URL", "value": endpointURL}, map[string]any{"name": "AWS_REGION", "value": Region}}
+	return map[string]any{
+		"images":   map[string]any{"registry": "sandbox.invalid/dovetail"},
+		"settings": map[string]any{"clusterName": ClusterName},
+		"controller": map[string]any{"replicas": 1, "hostNetwork": true, "env": env, "tolerations": []any{
+			map[string]any{"key": "CriticalAddonsOnly", "operator": "Exists"},
+			map[string]any{"key": corev1.TaintNodeNotReady, "operator": "Exists"},
+		}},
+		"agent": map[string]any{"env": env},
+	}
+}
+
+func applyAll(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
+	for _, object := range objects {
+		err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(fieldManager), client.ForceOwnership)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// startSystemNode launches the instance of a managed node group, and waits until the controller runs there.
+func (d *daemon) startSystemNode(ctx context.Context) error {
+	image, err := ssm.NewFromConfig(d.config).GetParameter(ctx, &ssm.GetParameterInput{
+		Name: awssdk.String("/aws/service/eks/optimized-ami/" + controlplane.Version + "/amazon-linux-2023/x86_64/standard/recommended/image_id"),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = ec2.NewFromConfig(d.config).RunInstances(ctx, &ec2.RunInstancesInput{
+		ImageId: image.Parameter.Value, InstanceType: systemType, MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1),
+		SubnetId: awssdk.String(layout[0].id), SecurityGroupIds: []string{GroupID},
+		IamInstanceProfile: &ec2types.IamInstanceProfileSpecification{Name: awssdk.String(systemProfile)},
+		UserData:           awssdk.String(base64.StdEncoding.EncodeToString([]byte(d.systemUserData()))),
+		TagSpecifications:  []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{{Key: awssdk.String("eks:nodegroup-name"), Value: awssdk.String("system")}}}},
+	})
+	if err != nil {
+		return fmt.Errorf("launching the system node: %w", err)
+	}
+	return d.waitForController(ctx)
+}
+
+// systemUserData is what EKS gives the instances of a managed node group. The node keeps off whatever does not tolerate it.
+func (d *daemon) systemUserData() string {
+	return strings.Join([]string{
+		"MIME-Version: 1.0", `Content-Type: multipart/mixed; boundary="//"`, "", "--//", "Content-Type: application/node.eks.aws", "",
+		"apiVersion: node.eks.aws/v1alpha1", "kind: NodeConfig", "spec:",
+		"  cluster:", "    name: " + ClusterName, "    apiServerEndpoint: https://" + d.endpoint.String(),
+		"    certificateAuthority: " + base64.StdEncoding.EncodeToString(d.control.CA()), "    cidr: " + serviceCIDR,
+		"  kubelet:", "    config:", "      maxPods: 29",
+		"      registerWithTaints: [{key: CriticalAddonsOnly, value: \"true\", effect: NoSchedule}]",
+		"    flags: [--node-labels=eks.amazonaws.com/nodegroup=system]", "--//--", "",
+	}, "\n")
+}
+
+func (d *daemon) waitForController(ctx context.Context) error {
+	c, err := client.NewWithWatch(d.control.RESTConfig(), client.Options{})
+	if err != nil {
+		return err
+	}
+	watch, err := c.Watch(ctx, &appsv1.DeploymentList{}, client.InNamespace(Namespace), client.MatchingFields{"metadata.name": "dovetail-controller"})
+	if err != nil {
+		return err
+	}
+	defer watch.Stop()
+	for event := range watch.ResultChan() {
+		deployment, ok := event.Object.(*appsv1.Deployment)
+		if !ok {
+			continue
+		}
+		// Available would do with none of one replica: the strategy allows it.
+		if deployment.Status.ReadyReplicas == *deployment.Spec.Replicas {
+			return nil
+		}
+	}
+	return fmt.Errorf("watching the controller: %w", context.Cause(ctx))
+}

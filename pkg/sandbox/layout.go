@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/vpc"
+)
+
+// What stands in the sandbox's account before anybody does anything. Ids are fixed, so that manifests can name them.
+const (
+	Region      = "us-east-1"
+	ClusterName = "dovetail-sandbox"
+	NodeRole    = "DovetailNodeRole-" + ClusterName
+	VPCID       = "vpc-0d0ec0de000000001"
+	GroupID     = "sg-0d0ec0de000000001"
+	serviceCIDR = "172.20.0.0/16"
+
+	vpcCIDR, podCIDR = "10.0.0.0/21", "100.64.0.0/17"
+)
+
+// subnet of the layout.
+type subnet struct {
+	id, zone, cidr, name string
+	public               bool
+	discover             bool // tagged for Karpenter's node classes
+}
+
+// layout is the account of a team that ran out of addresses: a VPC of 2,048 addresses with a /24 in each zone for nodes,
+// and 100.64.0.0/17 attached, with a /19 in each zone for pods.
+var layout = []subnet{
+	{id: "subnet-0d0ec0de000000a00", zone: "a", cidr: "10.0.0.0/24", name: "node-a", discover: true},
+	{id: "subnet-0d0ec0de000000b00", zone: "b", cidr: "10.0.1.0/24", name: "node-b", discover: true},
+	{id: "subnet-0d0ec0de000000c00", zone: "c", cidr: "10.0.2.0/24", name: "node-c", discover: true},
+	{id: "subnet-0d0ec0de000000f00", zone: "a", cidr: "10.0.3.0/24", name: "public-a", public: true},
+	{id: "subnet-0d0ec0de0000000a1", zone: "a", cidr: "100.64.0.0/19", name: "pod-a"},
+	{id: "subnet-0d0ec0de0000000b1", zone: "b", cidr: "100.64.32.0/19", name: "pod-b"},
+	{id: "subnet-0d0ec0de0000000c1", zone: "c", cidr: "100.64.64.0/19", name: "pod-c"},
+}
+
+// layoutIDs in the order in which buildVPC creates what has them.
+func layoutIDs() []string {
+	ids := []string{VPCID, GroupID}
+	for _, s := range layout {
+		ids = append(ids, s.id)
+	}
+	return ids
+}
+
+// buildVPC creates the layout with the calls that a person or Terraform makes.
+func buildVPC(ctx context.Context, api *ec2.Client) error {
+	vpcID := aws.String(VPCID)
+	steps := []func() error{
+		func() error {
+			_, err := api.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: aws.String(vpcCIDR)})
+			return err
+		},
+		func() error {
+			_, err := api.AssociateVpcCidrBlock(ctx, &ec2.AssociateVpcCidrBlockInput{VpcId: vpcID, CidrBlock: aws.String(podCIDR)})
+			return err
+		},
+		func() error { return waitForCIDR(ctx, api) },
+		func() error { return buildSecurityGroup(ctx, api) },
+		func() error { return buildSubnets(ctx, api) },
+		func() error { return buildRouting(ctx, api) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func waitForCIDR(ctx context.Context, api *ec2.Client) error {
+	return poll(ctx, func(ctx context.Context) (bool, error) {
+		out, err := api.DescribeVpcs(ctx, &ec2.DescribeVpcsInput{VpcIds: []string{VPCID}})
+		if err != nil {
+			return false, err
+		}
+		for _, association := range out.Vpcs[0].CidrBlockAssociationSet {
+			if association.CidrBlockState.State != ec2types.VpcCidrBlockStateCodeAssociated {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
+func buildSecurityGroup(ctx context.Context, api *ec2.Client) error {
+	_, err := api.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
+		VpcId: aws.String(VPCID), GroupName: aws.String("eks-cluster-sg-" + ClusterName), Description: aws.String("EKS cluster security group"),
+		TagSpecifications: tagged(ec2types.ResourceTypeSecurityGroup, "eks-cluster-sg-"+ClusterName, true),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = api.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
+		GroupId: aws.String(GroupID),
+		IpPermissions: []ec2types.IpPermission{{
+			IpProtocol: aws.String("-1"), UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: aws.String(GroupID)}},
+		}},
+	})
+	return err
+}
+
+func buildSubnets(ctx context.Context, api *ec2.Client) error {
+	for _, s := range layout {
+		_, err := api.CreateSubnet(ctx, &ec2.CreateSubnetInput{
+			VpcId: aws.String(VPCID), CidrBlock: aws.String(s.cidr), AvailabilityZone: aws.String(Region + s.zone),
+			TagSpecifications: tagged(ec2types.ResourceTypeSubnet, s.name, s.discover),
+		})
+		if err != nil {
+			return fmt.Errorf("subnet %s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// buildRouting gives the public subnet an internet gateway and the others a NAT gateway.
+func buildRouting(ctx context.Context, api *ec2.Client) error {
+	internet, err := api.CreateInternetGateway(ctx, &ec2.CreateInternetGatewayInput{})
+	if err != nil {
+		return err
+	}
+	gatewayID := internet.InternetGateway.InternetGatewayId
+	if _, err := api.AttachInternetGateway(ctx, &ec2.AttachInternetGatewayInput{InternetGatewayId: gatewayID, VpcId: aws.String(VPCID)}); err != nil {
+		return err
+	}
+	if err := route(ctx, api, &ec2.CreateRouteInput{GatewayId: gatewayID}, func(s subnet) bool { return s.public }); err != nil {
+		return err
+	}
+	address, err := api.AllocateAddress(ctx, &ec2.AllocateAddressInput{Domain: ec2types.DomainTypeVpc})
+	if err != nil {
+		return err
+	}
+	nat, err := api.CreateNatGateway(ctx, &ec2.CreateNatGatewayInput{SubnetId: aws.String("subnet-0d0ec0de000000f00"), AllocationId: address.AllocationId})
+	if err != nil {
+		return err
+	}
+	natID := nat.NatGateway.NatGatewayId
+	err = poll(ctx, func(ctx context.Context) (bool, error) {
+		out, err := api.DescribeNatGateways(ctx, &ec2.DescribeNatGatewaysInput{NatGatewayIds: []string{*natID}})
+		return err == nil && out.NatGateways[0].State == ec2types.NatGatewayStateAvailable, err
+	})
+	if err != nil {
+		return err
+	}
+	return route(ctx, api, &ec2.CreateRouteInput{NatGatewayId: natID}, func(s subnet) bool { return !s.public })
+}
+
+// route makes a route table with a default route for some subnets.
+func route(ctx context.Context, api *ec2.Client, input *ec2.CreateRouteInput, which func(subnet) bool) error {
+	table, err := api.CreateRouteTable(ctx, &ec2.CreateRouteTableInput{VpcId: aws.String(VPCID)})
+	if err != nil {
+		return err
+	}
+	input.RouteTableId, input.DestinationCidrBlock = table.RouteTable.RouteTableId, aws.String("0.0.0.0/0")
+	if _, err := api.CreateRoute(ctx, input); err != nil {
+		return err
+	}
+	for _, s := range layout {
+		if !which(s) {
+			continue
+		}
+		if _, err := api.AssociateRouteTable(ctx, &ec2.AssociateRouteTableInput{RouteTableId: input.RouteTableId, SubnetId: aws.String(s.id)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buildNodeProfile makes the instance profile of the managed node group.
+func buildNodeProfile(ctx context.Context, api *iam.Client) error {
+	if _, err := api.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: aws.String(systemProfile)}); err != nil {
+		return err
+	}
+	_, err := api.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String(systemProfile), RoleName: aws.String(NodeRole)})
+	return err
+}
+
+// createEndpointENI makes the ENI by which the API server is in the VPC, and returns its id and address.
+func createEndpointENI(ctx context.Context, api *ec2.Client) (string, netip.Addr, error) {
+	out, err := api.CreateNetworkInterface(ctx, &ec2.CreateNetworkInterfaceInput{
+		SubnetId: aws.String(layout[0].id), Groups: []string{GroupID}, Description: aws.String("Amazon EKS " + ClusterName),
+	})
+	if err != nil {
+		return "", netip.Addr{}, err
+	}
+	address, err := netip.ParseAddr(aws.ToString(out.NetworkInterface.PrivateIpAddress))
+	return aws.ToString(out.NetworkInterface.NetworkInterfaceId), address, err
+}
+
+func tagged(kind ec2types.ResourceType, name string, discover bool) []ec2types.TagSpecification {
+	tags := []ec2types.Tag{{Key: aws.String("Name"), Value: aws.String(name)}}
+	if discover {
+		tags = append(tags, ec2types.Tag{Key: aws.String("karpenter.sh/discovery"), Value: aws.String(ClusterName)})
+	}
+	return []ec2types.TagSpecification{{ResourceType: kind, Tags: tags}}
+}
+
+// poll asks until the answer is yes, as one does with EC2.
+func poll(ctx context.Context, done func(context.Context) (bool, error)) error {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		ok, err := done(ctx)
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+var endpointURL = "http://" + vpc.AWSEndpoint.String()

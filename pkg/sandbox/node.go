@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"golang.org/x/sys/unix"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
+)
+
+// NodeOptions of an instance's first process.
+type NodeOptions struct {
+	Dir, BinDir, InstanceID string
+}
+
+// RunNode boots an instance: it makes the machine's root, puts what the AMI ships there, and is its kubelet.
+func RunNode(ctx context.Context, opts NodeOptions) error {
+	own := filepath.Join(opts.Dir, "instances", opts.InstanceID)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := instanceRoot(opts.BinDir, own, filepath.Dir(self)); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(opts.InstanceID)); err != nil {
+		return err
+	}
+	// The EKS AMIs ship the reference plugins.
+	if err := os.Symlink(filepath.Join(opts.BinDir, "portmap"), "/opt/cni/bin/portmap"); err != nil {
+		return err
+	}
+	programs := map[string]string{}
+	for _, name := range []string{"controller", "agent", "cni"} {
+		programs[name] = filepath.Join(opts.BinDir, name)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	k, err := kubelet.New(ctx, kubelet.Options{
+		Kubeconfig:    filepath.Join(own, "kubeconfig"),
+		Programs:      programs,
+		ContainerInit: []string{self, "sandbox", "container"},
+		RootDir:       filepath.Join(own, "kubelet"),
+		InstanceType:  figures,
+		Log:           log,
+	})
+	if err != nil {
+		return fmt.Errorf("instance %s: %w", opts.InstanceID, err)
+	}
+	return k.Run(ctx)
+}
+
+// figures of an instance type: vCPUs and memory.
+func figures(name string) (cpus, memoryMiB int64, ok bool) {
+	info, ok := instancetypes.Info(name)
+	if !ok {
+		return 0, 0, false
+	}
+	return int64(aws.ToInt32(info.VCpuInfo.DefaultVCpus)), aws.ToInt64(info.MemoryInfo.SizeInMiB), true
+}
