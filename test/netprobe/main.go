@@ -4,12 +4,15 @@
 // address the other side saw, and lists what the kernel there holds. It is static and needs no other program, so that
 // it runs in a pod's namespace and on a node alike.
 //
-//	netprobe listen [-for 1m] ADDR         print "listening ADDR", then one peer address a connection, and reply it
+//	netprobe listen ADDR                   print "listening ADDR", then one peer address a connection, and reply it
 //	netprobe dial [-timeout 5s] ADDR       connect, print what the listener replies
 //	netprobe get [-timeout 5s] [-ca BASE64] URL
 //	netprobe kernel                        print rules, routes and nftables, sorted, one fact a line
 //	netprobe pids NAME                     print the processes of this namespace that run the program NAME
-//	netprobe kill [-for 10s] NAME          send them SIGKILL, and whoever follows them until the time is over
+//	netprobe kill [-hold] NAME             send them SIGKILL, and with -hold whoever follows them
+//
+// What goes on and on (listen, kill -hold) ends with standard input: that reaches through any number of programs that
+// stand between, which signals do not.
 package main
 
 import (
@@ -17,6 +20,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,7 +29,7 @@ import (
 
 // command is one verb: the flags it takes besides its one operand, and what it does.
 type command struct {
-	flags func(*flag.FlagSet) *settings
+	flags func(*flag.FlagSet, *settings)
 	// operand names the argument; "" takes none.
 	operand string
 	run     func(context.Context, settings, string) error
@@ -33,31 +37,29 @@ type command struct {
 
 // settings are the values of all flags; a command declares those it reads.
 type settings struct {
-	duration time.Duration
-	ca       string
+	timeout time.Duration
+	ca      string
+	hold    bool
 }
 
-func timed(name string, value time.Duration, usage string) func(*flag.FlagSet) *settings {
-	return func(flags *flag.FlagSet) *settings {
-		s := &settings{}
-		flags.DurationVar(&s.duration, name, value, usage)
-		return s
-	}
-}
+func withoutFlags(*flag.FlagSet, *settings) {}
 
-func withoutFlags(*flag.FlagSet) *settings { return &settings{} }
+func withTimeout(flags *flag.FlagSet, s *settings) {
+	flags.DurationVar(&s.timeout, "timeout", 5*time.Second, "for connecting and the answer")
+}
 
 var commands = map[string]command{
-	"listen": {timed("for", time.Minute, "how long to accept connections"), "ADDR", listen},
-	"dial":   {timed("timeout", 5*time.Second, "for connecting and the reply"), "ADDR", dial},
-	"get": {func(flags *flag.FlagSet) *settings {
-		s := timed("timeout", 5*time.Second, "for the whole request")(flags)
+	"listen": {withoutFlags, "ADDR", listen},
+	"dial":   {withTimeout, "ADDR", dial},
+	"get": {func(flags *flag.FlagSet, s *settings) {
+		withTimeout(flags, s)
 		flags.StringVar(&s.ca, "ca", "", "PEM of the authority that signed the server's certificate, in base64")
-		return s
 	}, "URL", get},
 	"kernel": {withoutFlags, "", printKernel},
 	"pids":   {withoutFlags, "NAME", printProcesses},
-	"kill":   {timed("for", 0, "how long to kill its successors too"), "NAME", killProcesses},
+	"kill": {func(flags *flag.FlagSet, s *settings) {
+		flags.BoolVar(&s.hold, "hold", false, "go on until standard input ends")
+	}, "NAME", killProcesses},
 }
 
 func main() {
@@ -69,6 +71,16 @@ func main() {
 	}
 }
 
+// untilInputEnds returns a context that ends with standard input.
+func untilInputEnds(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		_, _ = io.Copy(io.Discard, os.Stdin) // an error is an end too
+	}()
+	return ctx, cancel
+}
+
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errors.New("want listen, dial, get, kernel, pids or kill")
@@ -78,12 +90,13 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("unknown command %q: want listen, dial, get, kernel, pids or kill", args[0])
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
-	set := verb.flags(flags)
+	var set settings
+	verb.flags(flags, &set)
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	if verb.operand == "" && flags.NArg() != 0 || verb.operand != "" && flags.NArg() != 1 {
 		return fmt.Errorf("usage: netprobe %s [flags] %s", args[0], verb.operand)
 	}
-	return verb.run(ctx, *set, flags.Arg(0))
+	return verb.run(ctx, set, flags.Arg(0))
 }

@@ -27,10 +27,13 @@ func printProcesses(_ context.Context, _ settings, name string) error {
 	return nil
 }
 
-// killProcesses sends SIGKILL to every process that runs the program, prints its pid, and keeps on for the duration.
-// It fails when there was none.
+// killProcesses sends SIGKILL to every process that runs the program and prints its pid. It fails when there is none.
 func killProcesses(ctx context.Context, set settings, name string) error {
-	end := time.Now().Add(set.duration)
+	if set.hold {
+		var cancel context.CancelFunc
+		ctx, cancel = untilInputEnds(ctx)
+		defer cancel()
+	}
 	killed := map[int]bool{}
 	ticker := time.NewTicker(successorInterval)
 	defer ticker.Stop()
@@ -54,7 +57,7 @@ func killProcesses(ctx context.Context, set settings, name string) error {
 		if len(killed) == 0 {
 			return fmt.Errorf("no process runs %s here", name)
 		}
-		if !time.Now().Before(end) {
+		if !set.hold {
 			return nil
 		}
 		select {

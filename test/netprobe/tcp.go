@@ -21,8 +21,8 @@ import (
 const replyTimeout = 5 * time.Second
 
 // listen prints the peer's address of each connection, and replies it.
-func listen(ctx context.Context, set settings, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, set.duration)
+func listen(ctx context.Context, _ settings, addr string) error {
+	ctx, cancel := untilInputEnds(ctx)
 	defer cancel()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", addr)
 	if err != nil {
@@ -55,7 +55,7 @@ func reply(conn net.Conn) {
 
 // dial prints what the listener replies.
 func dial(ctx context.Context, set settings, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, set.duration)
+	ctx, cancel := context.WithTimeout(ctx, set.timeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", addr)
 	if err != nil {
@@ -93,7 +93,7 @@ func get(ctx context.Context, set settings, url string) error {
 	if err != nil {
 		return err
 	}
-	response, err := (&http.Client{Transport: transport, Timeout: set.duration}).Do(request)
+	response, err := (&http.Client{Transport: transport, Timeout: set.timeout}).Do(request)
 	if err != nil {
 		return err
 	}

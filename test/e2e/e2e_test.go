@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dovetail-dev/dovetail/test/scenario"
+)
+
+// podNetwork is the examples' PodNetwork.
+const podNetwork = "default"
+
+// step runs a subtest within a deadline. What was there when it failed goes to the log.
+func step(t *testing.T, name string, run func(context.Context, *testing.T)) bool {
+	t.Helper()
+	return t.Run(name, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), stepDeadline)
+		defer cancel()
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(sandbox.Diagnose(context.Background()))
+			}
+		})
+		run(ctx, t)
+	})
+}
+
+// TestPendingPodsBecomeNodesWithAddressesAndGoAgain is one story: each step stands on those before.
+func TestPendingPodsBecomeNodesWithAddressesAndGoAgain(t *testing.T) {
+	var workload scenario.Workload
+	var nodes []scenario.Node
+
+	if !step(t, "all pods of the examples run", func(ctx context.Context, t *testing.T) {
+		_, err := sandbox.Apply(ctx)
+		require.NoError(t, err)
+		workload, err = sandbox.Workload(ctx)
+		require.NoError(t, err)
+		require.NoError(t, sandbox.WaitRunning(ctx, workload, func(p scenario.Progress) {
+			t.Logf("%+v", p)
+		}))
+		nodes, err = sandbox.Nodes(ctx)
+		require.NoError(t, err)
+		for _, node := range nodes {
+			t.Logf("%s %s %s: %d prefixes", node.Name, node.Type, node.Zone, node.Prefixes())
+		}
+	}) {
+		t.FailNow()
+	}
+
+	step(t, "the pod network says it is ready", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, sandbox.WaitReady(ctx, podNetwork))
+	})
+	step(t, "nodes have pod ENIs in the subnet of their zone's ENIConfig and the computed max-pods", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, sandbox.CheckNodes(ctx, nodes))
+	})
+	step(t, "every pod has an address of its own on a pod ENI of its node", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, sandbox.CheckPods(ctx, workload, nodes))
+	})
+	step(t, "leases are those of the pods", func(ctx context.Context, t *testing.T) {
+		for _, node := range nodes {
+			require.NoError(t, sandbox.CheckLeases(ctx, node))
+		}
+	})
+	step(t, "packets arrive and show the addresses they should", func(ctx context.Context, t *testing.T) {
+		probes, err := sandbox.Connectivity(ctx, workload, nodes)
+		require.NoError(t, err)
+		require.NoError(t, scenario.CheckProbes(probes))
+	})
+	step(t, "a deleted pod's address cools and is given again", func(ctx context.Context, t *testing.T) {
+		cooling, err := sandbox.Cooling(ctx, podNetwork, nodes[0])
+		require.NoError(t, err)
+		require.NoError(t, cooling.Check())
+		t.Logf("%s was given again after %s", cooling.Address, cooling.ReusedAfter)
+	})
+	step(t, "pods live and start while the agent is killed, and it changes nothing when it is back", func(ctx context.Context, t *testing.T) {
+		node := nodes[len(nodes)-1]
+		killed, err := sandbox.KillAgent(ctx, workload, node)
+		require.NoError(t, err)
+		require.NoError(t, killed.Check(node))
+		t.Logf("killed %v, %s is back", killed.Killed, killed.Returned)
+	})
+	step(t, "nothing is left when the pods are gone", func(ctx context.Context, t *testing.T) {
+		left, took, err := sandbox.ScaleToZero(ctx, workload, nil)
+		require.NoError(t, err)
+		require.True(t, left.None(), "left over: %s", left)
+		t.Logf("after %s", took)
+	})
+}
+
+func TestBadInputGivesReasonsAndTheRestWorks(t *testing.T) {
+	const zone, otherZone = "us-east-1b", "us-east-1a"
+	step(t, "a PodNetwork with an unknown field is refused by name", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, sandbox.UnknownField(ctx, "warmPool"))
+		require.NoError(t, sandbox.WaitReady(ctx, podNetwork))
+	})
+	step(t, "an ENIConfig with a missing subnet closes its zone only, until it is repaired", func(ctx context.Context, t *testing.T) {
+		report(t)(sandbox.MissingSubnet(ctx, podNetwork, zone, otherZone))
+	})
+	step(t, "a NodePool pinned to a zone without an ENIConfig is told so, until there is one", func(ctx context.Context, t *testing.T) {
+		report(t)(sandbox.MissingENIConfig(ctx, podNetwork, zone, otherZone))
+	})
+	step(t, "nothing is left of it", nothingIsLeft)
+}
+
+// report logs what the user is told about bad input.
+func report(t *testing.T) func(scenario.BadInput, error) {
+	t.Helper()
+	return func(bad scenario.BadInput, err error) {
+		t.Helper()
+		require.NoError(t, err)
+		t.Logf("condition: %s\nevents: %q\nevents of the pod: %q\nelsewhere: %s\nrepaired: %s",
+			bad.Condition, bad.Events, bad.PodEvents, bad.OtherNode, bad.RepairedNode)
+	}
+}
+
+func TestMaxPodsIsTheSameInEveryFormatOfUserDataAndOnTheNode(t *testing.T) {
+	step(t, "four instance types with three AMI families", func(ctx context.Context, t *testing.T) {
+		results, err := sandbox.MaxPods(ctx)
+		require.NoError(t, err)
+		for _, result := range results {
+			require.NoError(t, result.Check())
+		}
+	})
+	step(t, "nothing is left of it", nothingIsLeft)
+}
+
+func nothingIsLeft(ctx context.Context, t *testing.T) {
+	left, err := sandbox.WaitNoLeaks(ctx, nil)
+	require.NoError(t, err)
+	require.True(t, left.None(), "left over: %s", left)
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e_test asserts on the sandbox what the demo shows, and what it has no time for: bad input, the max-pods of all
+// AMI families, addresses that cool, an agent that is killed. It drives the built binaries: run `make build controlplane`
+// before.
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/dovetail-dev/dovetail/test/scenario"
+)
+
+// sandbox is started once for all tests: it is what they are about.
+var sandbox *scenario.Sandbox
+
+// Deadlines end a test that hangs; they are no expectation.
+const (
+	upDeadline   = 3 * time.Minute
+	stepDeadline = 4 * time.Minute
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "dovetail-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), upDeadline)
+	defer cancel()
+	started, took, err := scenario.Up(ctx, scenario.Options{Dir: dir, BinDir: "../../bin", Examples: "../../examples"})
+	if started != nil {
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := started.Down(ctx); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}()
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "starting the sandbox: %v\n", err)
+		if started != nil {
+			fmt.Fprint(os.Stderr, started.Diagnose(ctx))
+		}
+		return 1
+	}
+	fmt.Printf("sandbox up after %.1fs, logs in %s\n", took.Seconds(), dir)
+	sandbox = started
+	code := m.Run()
+	if code == 0 {
+		_ = os.RemoveAll(dir) // what stays is in a temporary directory
+	}
+	return code
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/shlex"
+)
+
+// programs are what the scenario and the sandbox run.
+var programs = []string{
+	"dovetail", "controller", "agent", "cni", "netprobe", "portmap",
+	"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler",
+}
+
+// terminateGrace is how long a program gets to end after SIGTERM.
+const terminateGrace = 10 * time.Second
+
+// Up starts the sandbox and returns how long that took.
+func Up(ctx context.Context, opts Options) (*Sandbox, time.Duration, error) {
+	for _, path := range []*string{&opts.Dir, &opts.BinDir, &opts.Examples} {
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, 0, err
+		}
+		*path = absolute
+	}
+	for _, name := range programs {
+		if _, err := os.Stat(filepath.Join(opts.BinDir, name)); err != nil {
+			return nil, 0, fmt.Errorf("%s is not built: run 'make build controlplane' first: %w", name, err)
+		}
+	}
+	s := &Sandbox{opts: opts}
+	start := time.Now()
+	if _, err := s.dovetail(ctx, "sandbox", "up", "--dir", opts.Dir, "--bin-dir", opts.BinDir); err != nil {
+		return s, 0, err
+	}
+	took := time.Since(start)
+	if err := s.connect(ctx); err != nil {
+		return s, took, err
+	}
+	var err error
+	s.before, err = s.inventory(ctx)
+	return s, took, err
+}
+
+// Down stops the sandbox and removes all it made but its state directory.
+func (s *Sandbox) Down(ctx context.Context) error {
+	_, err := s.dovetail(ctx, "sandbox", "down", "--dir", s.opts.Dir)
+	return err
+}
+
+// readEnv asks the sandbox for the variables that its user's shell would take.
+func (s *Sandbox) readEnv(ctx context.Context) error {
+	out, err := s.dovetail(ctx, "sandbox", "env", "--dir", s.opts.Dir)
+	if err != nil {
+		return err
+	}
+	s.env = map[string]string{}
+	for line := range strings.Lines(out) {
+		words, err := shlex.Split(line)
+		if err != nil {
+			return fmt.Errorf("sandbox env: %q: %w", line, err)
+		}
+		for _, word := range words {
+			if key, value, ok := strings.Cut(word, "="); ok {
+				s.env[key] = value
+			}
+		}
+	}
+	return nil
+}
+
+// OnNode runs a command in an instance's namespaces.
+func (s *Sandbox) OnNode(ctx context.Context, instanceID string, command ...string) (string, error) {
+	return s.dovetail(ctx, s.exec("--instance", instanceID, command)...)
+}
+
+// InPod runs a command in the network namespace of a pod.
+func (s *Sandbox) InPod(ctx context.Context, pod string, command ...string) (string, error) {
+	return s.dovetail(ctx, s.exec("--pod", namespace+"/"+pod, command)...)
+}
+
+// netprobe is the command line of netprobe for OnNode and InPod.
+func (s *Sandbox) netprobe(args ...string) []string {
+	return append([]string{filepath.Join(s.opts.BinDir, "netprobe")}, args...)
+}
+
+func (s *Sandbox) exec(kind, where string, command []string) []string {
+	return append([]string{"sandbox", "exec", "--dir", s.opts.Dir, kind, where, "--"}, command...)
+}
+
+// dovetail runs the binary and returns what it printed.
+func (s *Sandbox) dovetail(ctx context.Context, args ...string) (string, error) {
+	cmd := s.command(ctx, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), &CommandError{Args: args, Output: strings.TrimSpace(stderr.String()), Err: errors.Join(err, ctx.Err())}
+	}
+	return stdout.String(), nil
+}
+
+func (s *Sandbox) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(s.opts.BinDir, "dovetail"), args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = terminateGrace
+	return cmd
+}
+
+// CommandError is a run of the dovetail binary, or of a command inside the sandbox, that failed.
+type CommandError struct {
+	Args   []string
+	Output string // of standard error
+	Err    error
+}
+
+func (e *CommandError) Error() string {
+	return fmt.Sprintf("dovetail %s: %v\n%s", strings.Join(e.Args, " "), e.Err, e.Output)
+}
+
+func (e *CommandError) Unwrap() error { return e.Err }
