@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podnetwork_test
+
+import (
+	"testing"
+	"time"
+
+	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/samber/lo"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	controllerconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
+)
+
+// TestPodNetworks runs one API server for all: each test has its own VPC, and leaves the cluster empty.
+func TestPodNetworks(t *testing.T) {
+	config := startCluster(t)
+	for name, test := range map[string]func(*world){
+		"a network is ready when each zone has an ENIConfig":                        testReady,
+		"one ENIConfig at fault is named and leaves the other zones usable":         testENIConfigAtFault,
+		"a zone without an ENIConfig is named":                                      testENIConfigMissing,
+		"a NodePool that allows no zone with an ENIConfig is warned":                testNodePoolWithoutZone,
+		"what ENIs and reservations take from a pod subnet is counted":              testCapacity,
+		"nodes, their pods and those with older settings are counted":               testNodes,
+		"two networks on one node class are both told":                              testConflict,
+		"an answer that EC2 does not give leaves the zones as they were":            testEC2Away,
+		"nothing to serve is said":                                                  testNoNodeClass,
+		"a status that says what is so is not written again":                        testNoNeedlessWrite,
+		"full pod subnets make capacity unavailable and leave the network in order": testFull,
+	} {
+		t.Run(name, func(t *testing.T) { test(newWorld(t, config)) })
+	}
+	t.Run("a mended ENIConfig shows without waiting", func(t *testing.T) { testWatches(newWorld(t, config), config) })
+}
+
+func requireCondition(t require.TestingT, network *v1alpha1.PodNetwork, name string, status metav1.ConditionStatus, reason string) {
+	condition := network.StatusConditions().Get(name)
+	require.Equal(t, status, condition.Status, "%s: %s", name, condition.Message)
+	require.Equal(t, reason, condition.Reason, condition.Message)
+}
+
+func zoneNames(network *v1alpha1.PodNetwork) []string {
+	return lo.Map(network.Status.Zones, func(z v1alpha1.ZoneStatus, _ int) string { return z.Zone })
+}
+
+func testReady(w *world) {
+	network := w.reconcile("default")
+	for _, condition := range []string{
+		"Ready", v1alpha1.ConditionENIConfigsReady, v1alpha1.ConditionSubnetsReady, v1alpha1.ConditionCapacityAvailable, v1alpha1.ConditionMigrationComplete,
+	} {
+		require.True(w, network.StatusConditions().Get(condition).IsTrue(), condition)
+	}
+	require.Len(w, network.Status.Zones, 3)
+	require.Equal(w, v1alpha1.ZoneStatus{
+		Zone: "us-east-1a", ENIConfig: "us-east-1a", Subnet: zones[0].podSubnet, CIDR: "100.64.0.0/19", FreePrefixes: 510, FreeAddresses: 8187,
+	}, network.Status.Zones[0])
+}
+
+func testENIConfigAtFault(w *world) {
+	for _, fault := range []struct {
+		change            func(*eniconfig.ENIConfigSpec)
+		condition, reason string
+	}{
+		{func(s *eniconfig.ENIConfigSpec) { s.Subnet = "subnet-0123456789abcdef0" }, v1alpha1.ConditionSubnetsReady, "SubnetNotFound"},
+		{func(s *eniconfig.ENIConfigSpec) { s.Subnet = zones[0].podSubnet }, v1alpha1.ConditionSubnetsReady, "SubnetInOtherZone"},
+		{func(s *eniconfig.ENIConfigSpec) { s.Subnet = foreignSubnet }, v1alpha1.ConditionSubnetsReady, "SubnetInOtherVPC"},
+		{func(s *eniconfig.ENIConfigSpec) { s.SecurityGroups = []string{"sg-0123456789abcdef0"} }, v1alpha1.ConditionENIConfigsReady, "SecurityGroupNotFound"},
+		{func(s *eniconfig.ENIConfigSpec) { s.SecurityGroups = []string{foreignGroup} }, v1alpha1.ConditionENIConfigsReady, "SecurityGroupInOtherVPC"},
+	} {
+		w.updateENIConfig("us-east-1b", func(s *eniconfig.ENIConfigSpec) {
+			s.Subnet, s.SecurityGroups = zones[1].podSubnet, nil
+			fault.change(s)
+		})
+		network := w.reconcile("default")
+		requireCondition(w, network, fault.condition, metav1.ConditionFalse, fault.reason)
+		require.True(w, network.StatusConditions().Root().IsFalse())
+		require.Equal(w, []string{"us-east-1a", "us-east-1c"}, zoneNames(network))
+		message := network.StatusConditions().Get(fault.condition).Message
+		require.Contains(w, message, "ENIConfig us-east-1b")
+		w.requireEvent("PodNetwork", "default", fault.reason, message)
+		w.requireEvent("ENIConfig", "us-east-1b", fault.reason, message)
+	}
+}
+
+func testENIConfigMissing(w *world) {
+	require.NoError(w, w.Delete(w.Context(), eniConfig("us-east-1c", "")))
+	network := w.reconcile("default")
+	requireCondition(w, network, v1alpha1.ConditionENIConfigsReady, metav1.ConditionFalse, "ENIConfigMissing")
+	require.True(w, network.StatusConditions().Get(v1alpha1.ConditionSubnetsReady).IsTrue())
+	require.Equal(w, []string{"us-east-1a", "us-east-1b"}, zoneNames(network))
+	message := network.StatusConditions().Get(v1alpha1.ConditionENIConfigsReady).Message
+	require.Contains(w, message, "zone us-east-1c: no ENIConfig is named us-east-1c (there are us-east-1a, us-east-1b)")
+	w.requireEvent("PodNetwork", "default", "ENIConfigMissing", message)
+}
+
+func testNodePoolWithoutZone(w *world) {
+	require.NoError(w, w.Delete(w.Context(), eniConfig("us-east-1c", "")))
+	for name, zones := range map[string][]string{"pinned": {"us-east-1c"}, "wide": {"us-east-1b", "us-east-1c"}} {
+		w.create(nodePool(name, karpv1.NodeSelectorRequirementWithMinValues{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: zones}))
+	}
+	w.reconcile("default")
+	w.requireEvent("NodePool", "pinned", podnetwork.ReasonNoPodNetworkZone, "pod network default has no usable ENIConfig in a zone that this NodePool allows "+
+		"(topology.kubernetes.io/zone In [us-east-1c]); it has them in: us-east-1a, us-east-1b; see the conditions of the PodNetwork")
+	// Events are written in order, and NodePools are looked at by name: one on "wide" would be on its way only after "pinned".
+	w.create(nodePool("zzz", karpv1.NodeSelectorRequirementWithMinValues{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: []string{"us-east-1d"}}))
+	w.reconcile("default")
+	w.requireEvent("NodePool", "zzz", podnetwork.ReasonNoPodNetworkZone, "pod network default has no usable ENIConfig in a zone that this NodePool allows "+
+		"(topology.kubernetes.io/zone In [us-east-1d]); it has them in: us-east-1a, us-east-1b; see the conditions of the PodNetwork")
+	list := &corev1.EventList{}
+	require.NoError(w, w.List(w.Context(), list, client.InNamespace(metav1.NamespaceDefault)))
+	require.False(w, lo.ContainsBy(list.Items, func(e corev1.Event) bool { return e.InvolvedObject.Name == "wide" }))
+}
+
+func nodePool(name string, requirements ...karpv1.NodeSelectorRequirementWithMinValues) *karpv1.NodePool {
+	pool := &karpv1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	pool.Spec.Template.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "karpenter.k8s.aws", Kind: "EC2NodeClass", Name: "default"}
+	pool.Spec.Template.Spec.Requirements = append([]karpv1.NodeSelectorRequirementWithMinValues{}, requirements...)
+	pool.Spec.Disruption.ConsolidateAfter = karpv1.MustParseNillableDuration("30s")
+	return pool
+}
+
+func testCapacity(w *world) {
+	_, err := w.ec2.CreateNetworkInterface(w.Context(), &ec2.CreateNetworkInterfaceInput{
+		SubnetId: awssdk.String(zones[0].podSubnet), PrivateIpAddress: awssdk.String("100.64.0.4"), Ipv4PrefixCount: awssdk.Int32(3),
+	})
+	require.NoError(w, err)
+	_, err = w.ec2.CreateSubnetCidrReservation(w.Context(), &ec2.CreateSubnetCidrReservationInput{
+		SubnetId: awssdk.String(zones[1].podSubnet), Cidr: awssdk.String("100.64.48.0/20"), ReservationType: ec2types.SubnetCidrReservationTypePrefix,
+	})
+	require.NoError(w, err)
+	found := w.reconcile("default").Status.Zones
+	require.EqualValues(w, 507, found[0].FreePrefixes, "the address lies in the first block, which AWS's own addresses spoil")
+	require.EqualValues(w, 8187-1-3*16, found[0].FreeAddresses)
+	require.EqualValues(w, 255, found[1].FreePrefixes, "prefixes come from the reservation, whose last block has AWS's last address")
+	require.EqualValues(w, 4096, found[1].Reserved)
+	require.EqualValues(w, 4092, found[1].FreeAddresses, "single addresses come from the rest")
+	require.EqualValues(w, 510, found[2].FreePrefixes)
+}
+
+func testNodes(w *world) {
+	present := w.network("default").Hash()
+	for _, claim := range []struct{ name, zone, hash, node string }{
+		{"current", "us-east-1a", present, "node-1"}, {"outdated", "us-east-1a", "0123456789abcdef", "node-2"}, {"launching", "us-east-1b", present, ""},
+	} {
+		object := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{
+			Name:        claim.name,
+			Labels:      map[string]string{v1alpha1.LabelPodNetwork: "default", corev1.LabelTopologyZone: claim.zone},
+			Annotations: map[string]string{v1alpha1.AnnotationPodNetworkHash: claim.hash},
+		}}
+		object.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "karpenter.k8s.aws", Kind: "EC2NodeClass", Name: "default"}
+		object.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{}
+		w.create(object)
+		object.Status.NodeName = claim.node
+		require.NoError(w, w.Status().Update(w.Context(), object))
+		if claim.node != "" {
+			w.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: claim.node, Labels: object.Labels}})
+		}
+	}
+	w.create(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "default"}})
+	for name, spec := range map[string]corev1.PodSpec{
+		"one": {NodeName: "node-1"}, "two": {NodeName: "node-1"}, "host": {NodeName: "node-1", HostNetwork: true}, "three": {NodeName: "node-2"}, "pending": {},
+	} {
+		spec.Containers = []corev1.Container{{Name: "web", Image: "web"}}
+		w.create(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name}, Spec: spec})
+	}
+
+	network := w.reconcile("default")
+	require.Equal(w, v1alpha1.NodesStatus{Total: 3, Current: 2, Outdated: 1}, network.Status.Nodes)
+	requireCondition(w, network, v1alpha1.ConditionMigrationComplete, metav1.ConditionFalse, "NodesOutdated")
+	require.True(w, network.StatusConditions().Root().IsTrue(), "a migration is no fault")
+	require.EqualValues(w, 2, network.Status.Zones[0].Nodes)
+	require.EqualValues(w, 3, network.Status.Zones[0].Pods)
+	require.Zero(w, network.Status.Zones[1].Pods)
+}
+
+func testConflict(w *world) {
+	w.create(&v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "second"}})
+	for _, name := range []string{"default", "second"} {
+		network := w.reconcile(name)
+		requireCondition(w, network, v1alpha1.ConditionENIConfigsReady, metav1.ConditionFalse, "NodeClassConflict")
+		w.requireEvent("PodNetwork", name, "NodeClassConflict", network.StatusConditions().Get(v1alpha1.ConditionENIConfigsReady).Message)
+	}
+	require.Len(w, w.network("default").Status.Zones, 3, "the first goes on serving")
+}
+
+func testEC2Away(w *world) {
+	before := w.reconcile("default")
+	w.cloud.Inject(aws.Fault{Action: "DescribeSubnets", Code: "RequestLimitExceeded", Message: "Request limit exceeded.", Status: 503})
+	_, err := w.controller().Reconcile(w.Context(), w.network("default"))
+	require.ErrorContains(w, err, "RequestLimitExceeded")
+	network := w.network("default")
+	requireCondition(w, network, v1alpha1.ConditionSubnetsReady, metav1.ConditionUnknown, "ReadingFailed")
+	require.Equal(w, before.Status.Zones, network.Status.Zones)
+
+	require.True(w, w.reconcile("default").StatusConditions().Root().IsTrue(), "the next answer heals it")
+}
+
+func testNoNodeClass(w *world) {
+	network := w.network("default")
+	network.Spec.NodeClassSelector.MatchLabels = map[string]string{"team": "nobody"}
+	require.NoError(w, w.Update(w.Context(), network))
+	network = w.reconcile("default")
+	requireCondition(w, network, v1alpha1.ConditionENIConfigsReady, metav1.ConditionFalse, "NoNodeClass")
+	require.Empty(w, network.Status.Zones)
+}
+
+func testNoNeedlessWrite(w *world) {
+	require.Equal(w, w.reconcile("default").ResourceVersion, w.reconcile("default").ResourceVersion)
+}
+
+func testFull(w *world) {
+	full := "subnet-0d0ec0de0000000d1"
+	w.createSubnet(full, vpcID, "us-east-1a", "100.64.96.0/28") // its one block has AWS's own addresses
+	for _, zone := range zones[1:] {
+		require.NoError(w, w.Delete(w.Context(), eniConfig(zone.name, "")))
+	}
+	network := w.network("default")
+	network.Spec.ENIConfigs.NodeLabel = v1alpha1.LabelENIConfig
+	require.NoError(w, w.Update(w.Context(), network))
+	w.updateENIConfig("us-east-1a", func(s *eniconfig.ENIConfigSpec) { s.Subnet = full })
+	network = w.reconcile("default")
+	require.Len(w, network.Status.Zones, 1)
+	requireCondition(w, network, v1alpha1.ConditionCapacityAvailable, metav1.ConditionFalse, "PodSubnetsFull")
+
+	network.Spec.Addressing.PrefixDelegation = v1alpha1.Disabled
+	require.NoError(w, w.Update(w.Context(), network))
+	network = w.reconcile("default")
+	require.True(w, network.StatusConditions().Get(v1alpha1.ConditionCapacityAvailable).IsTrue(), "11 single addresses are left")
+}
+
+func testWatches(w *world, config *rest.Config) {
+	m, err := manager.New(config, manager.Options{
+		Scheme:     scheme.Scheme,
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Controller: controllerconfig.Controller{SkipNameValidation: awssdk.Bool(true)}, // go test -count
+	})
+	require.NoError(w, err)
+	controller := podnetwork.NewController(podnetwork.Params{Client: m.GetClient(), EC2: w.ec2, Recorder: w.recorder})
+	require.NoError(w, controller.Register(w.Context(), m))
+	stopped := make(chan error, 1)
+	ctx := w.Context()
+	go func() { stopped <- m.Start(ctx) }()
+	w.Cleanup(func() { require.NoError(w, <-stopped) })
+
+	becomes := func(status metav1.ConditionStatus) {
+		w.Helper()
+		require.EventuallyWithT(w, func(c *assert.CollectT) {
+			network := &v1alpha1.PodNetwork{}
+			require.NoError(c, w.Get(w.Context(), client.ObjectKey{Name: "default"}, network))
+			require.Equal(c, status, network.StatusConditions().Root().Status)
+		}, 10*time.Second, 50*time.Millisecond)
+	}
+	becomes(metav1.ConditionTrue)
+	w.updateENIConfig("us-east-1b", func(s *eniconfig.ENIConfigSpec) { s.Subnet = "subnet-0123456789abcdef0" })
+	becomes(metav1.ConditionFalse)
+	w.updateENIConfig("us-east-1b", func(s *eniconfig.ENIConfigSpec) { s.Subnet = zones[1].podSubnet })
+	becomes(metav1.ConditionTrue)
+}
