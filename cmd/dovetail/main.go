@@ -37,5 +37,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newSandboxCommand())
+	root.AddCommand(newMaxPodsCommand())
 	return root
 }

@@ -70,8 +70,8 @@ func TestMaxPodsRefusesATypeWithoutAnENIForPods(t *testing.T) {
 
 func TestMaxPodsNamesNearMatchesOfAnUnknownType(t *testing.T) {
 	for name, want := range map[string]string{
-		"m5.larg":    "did you mean m5.large",
-		"m5large":    "did you mean m5.large",
+		"m5.larg":    "did you mean m5.large?",
+		"m5large":    "did you mean m5.large?",
 		"m5.humongo": "the m5 family has m5.12xlarge, m5.16xlarge",
 		"banana":     "max-pods --all prints",
 	} {

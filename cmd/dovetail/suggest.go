@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,11 +15,14 @@ const (
 	suggestions = 4
 )
 
-// unknownInstanceType says which names are near: those a slip of the finger away, else the sizes of the same family.
+// unknownInstanceType says which names are near: the nearest ones a slip of the finger away, else the sizes of the same family.
 func unknownInstanceType(name string, known []string) error {
 	family, _, _ := strings.Cut(name, ".")
-	near := slices.DeleteFunc(slices.Clone(known), func(candidate string) bool { return edits(name, candidate) > nearEdits })
-	slices.SortStableFunc(near, func(a, b string) int { return cmp.Compare(edits(name, a), edits(name, b)) })
+	nearest := nearEdits
+	for _, candidate := range known {
+		nearest = min(nearest, edits(name, candidate))
+	}
+	near := slices.DeleteFunc(slices.Clone(known), func(candidate string) bool { return edits(name, candidate) > nearest })
 	if len(near) > 0 {
 		return fmt.Errorf("unknown instance type %q: did you mean %s?", name, strings.Join(near[:min(len(near), suggestions)], ", "))
 	}
