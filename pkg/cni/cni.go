@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cni is the CNI plugin: it leases an address of the pool that the node agent published, and wires the pod. It asks
+// the agent only when the pool is empty, so pods start while the agent is away.
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
+	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+)
+
+const (
+	// Type is the plugin's name in a configuration and of its file.
+	Type = "dovetail"
+	// DefaultStateDir is shared with the agent.
+	DefaultStateDir = "/run/dovetail"
+	// CodeNotAvailable is the specification's error code of STATUS for a plugin that can serve no ADD.
+	CodeNotAvailable uint = 50
+	// SocketName of the agent in the state directory.
+	SocketName = "agent.sock"
+	// GrowPath asks the agent for more addresses; it answers when there are some, or why not.
+	GrowPath = "/grow"
+
+	// growTimeout bounds the wait for more addresses. Creating and attaching an ENI can take ten seconds; the runtime gives
+	// a plugin more than this.
+	growTimeout = 30 * time.Second
+)
+
+// config of the plugin.
+type config struct {
+	types.PluginConf
+	StateDir string `json:"stateDir"`
+}
+
+// args that the kubelet passes.
+type args struct {
+	types.CommonArgs
+	K8S_POD_NAMESPACE types.UnmarshallableString //nolint:revive,staticcheck // the names are the protocol
+	K8S_POD_NAME      types.UnmarshallableString //nolint:revive,staticcheck // the names are the protocol
+}
+
+// Main serves one call of the plugin, as the environment says.
+func Main(about string) {
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: Add, Del: Del, Check: Check, GC: GC, Status: Status},
+		version.PluginSupports("0.4.0", "1.0.0", "1.1.0"), about)
+}
+
+func parse(stdin []byte) (config, error) {
+	c := config{StateDir: DefaultStateDir}
+	if err := json.Unmarshal(stdin, &c); err != nil {
+		return c, types.NewError(types.ErrDecodingFailure, "the plugin's configuration is not valid", err.Error())
+	}
+	if c.RawPrevResult != nil {
+		if err := version.ParsePrevResult(&c.PluginConf); err != nil {
+			return c, types.NewError(types.ErrDecodingFailure, "the previous result is not valid", err.Error())
+		}
+	}
+	return c, nil
+}
+
+func owner(a *skel.CmdArgs) lease.Owner {
+	return lease.Owner{ContainerID: a.ContainerID, IfName: a.IfName}
+}
+
+// Add gives the pod an address and wires it. What it did is undone when it fails.
+func Add(a *skel.CmdArgs) error {
+	c, err := parse(a.StdinData)
+	if err != nil {
+		return err
+	}
+	var k args
+	if err := types.LoadArgs(a.Args, &k); err != nil {
+		return types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS is not valid", err.Error())
+	}
+	store, err := lease.Open(c.StateDir)
+	if err != nil {
+		return failed("the leases cannot be opened", err)
+	}
+	request := lease.Request{Owner: owner(a), Pod: string(k.K8S_POD_NAMESPACE) + "/" + string(k.K8S_POD_NAME)}
+	address, doc, err := acquire(c, store, request)
+	if err != nil {
+		return err
+	}
+	wired := wiring{netns: a.Netns, ifName: a.IfName, hostName: hostName(owner(a)), address: address, mtu: doc.MTU, table: doc.PodTable}
+	result, err := wired.setup()
+	if err != nil {
+		return failed("wiring the pod failed", errors.Join(err, wired.teardown(), store.Release(owner(a), time.Now())))
+	}
+	return types.PrintResult(result, c.CNIVersion)
+}
+
+// acquire leases an address, asking the agent for more when there is none.
+func acquire(c config, store *lease.Store, request lease.Request) (address addr, doc *pool.Document, err error) {
+	for attempt := 0; ; attempt++ {
+		doc, err = pool.Read(c.StateDir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return address, nil, retry("the node agent has not published addresses yet", "see the events of the node, and the logs of the agent on it")
+		}
+		if err != nil {
+			return address, nil, failed("the address pool cannot be read", err)
+		}
+		request.Prefixes, request.Cooldown, request.Now = doc.Prefixes(), doc.Cooldown(), time.Now()
+		address, err = store.Acquire(request)
+		if err == nil {
+			return address, doc, nil
+		}
+		if !errors.Is(err, lease.ErrNoFreeAddress) {
+			return address, nil, failed("leasing an address failed", err)
+		}
+		if attempt > 0 {
+			return address, nil, retry(shortage(doc), "")
+		}
+		if err := grow(c.StateDir); err != nil {
+			return address, nil, retry(shortage(doc), err.Error())
+		}
+	}
+}
+
+// shortage is the agent's own reason where it left one.
+func shortage(doc *pool.Document) string {
+	if doc.Shortage != nil {
+		return doc.Shortage.Message
+	}
+	return fmt.Sprintf("all %d addresses of the node are leased or cooling down", doc.Capacity())
+}
+
+// grow waits until the agent has more addresses, or says why not.
+func grow(stateDir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), growTimeout)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(stateDir, SocketName))
+	}}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+GrowPath, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("the node agent does not answer: %w", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	reason, err := io.ReadAll(io.LimitReader(response.Body, 4096))
+	return errors.Join(errors.New(string(reason)), err)
+}
+
+// Del takes the pod's wires down and releases its address. It needs neither the netns nor the agent, and may come twice.
+func Del(a *skel.CmdArgs) error {
+	c, err := parse(a.StdinData)
+	if err != nil {
+		return err
+	}
+	w := wiring{netns: a.Netns, ifName: a.IfName, hostName: hostName(owner(a))}
+	if err := w.teardown(); err != nil {
+		return failed("taking the pod's link down failed", err)
+	}
+	store, err := lease.Open(c.StateDir)
+	if err != nil {
+		return failed("the leases cannot be opened", err)
+	}
+	if err := store.Release(owner(a), time.Now()); err != nil {
+		return failed("releasing the address failed", err)
+	}
+	return nil
+}
+
+// Check compares lease, link, address and route with the previous result.
+func Check(a *skel.CmdArgs) error {
+	c, err := parse(a.StdinData)
+	if err != nil {
+		return err
+	}
+	if c.PrevResult == nil {
+		return types.NewError(types.ErrInvalidNetworkConfig, "CHECK needs the previous result", "")
+	}
+	result, err := types100.NewResultFromResult(c.PrevResult)
+	if err != nil {
+		return types.NewError(types.ErrDecodingFailure, "the previous result is not valid", err.Error())
+	}
+	store, err := lease.Open(c.StateDir)
+	if err != nil {
+		return failed("the leases cannot be opened", err)
+	}
+	held, err := store.Get(owner(a))
+	if err != nil {
+		return failed("the pod has no lease", err)
+	}
+	if len(result.IPs) == 0 || !result.IPs[0].Address.IP.Equal(held.Address.AsSlice()) {
+		return failed("the lease is of another address", fmt.Errorf("%s is leased", held.Address))
+	}
+	doc, err := pool.Read(c.StateDir)
+	if err != nil {
+		return failed("the address pool cannot be read", err)
+	}
+	w := wiring{netns: a.Netns, ifName: a.IfName, hostName: hostName(owner(a)), address: held.Address, mtu: doc.MTU, table: doc.PodTable}
+	if err := w.check(); err != nil {
+		return failed("the pod is not wired as it was", err)
+	}
+	return nil
+}
+
+// GC releases the addresses of attachments that the runtime does not know.
+func GC(a *skel.CmdArgs) error {
+	c, err := parse(a.StdinData)
+	if err != nil {
+		return err
+	}
+	store, err := lease.Open(c.StateDir)
+	if err != nil {
+		return failed("the leases cannot be opened", err)
+	}
+	var valid []lease.Owner
+	for _, attachment := range c.ValidAttachments {
+		valid = append(valid, lease.Owner{ContainerID: attachment.ContainerID, IfName: attachment.IfName})
+	}
+	leases, err := store.List()
+	if err != nil {
+		return failed("the leases cannot be read", err)
+	}
+	if err := store.Collect(valid, time.Now()); err != nil {
+		return failed("releasing addresses failed", err)
+	}
+	kept := map[lease.Owner]bool{}
+	for _, o := range valid {
+		kept[o] = true
+	}
+	var errs []error
+	for _, l := range leases {
+		if !kept[l.Owner] {
+			errs = append(errs, (wiring{hostName: hostName(l.Owner)}).teardown())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return failed("taking links down failed", err)
+	}
+	return nil
+}
+
+// Status says whether an address can be served.
+func Status(a *skel.CmdArgs) error {
+	c, err := parse(a.StdinData)
+	if err != nil {
+		return err
+	}
+	doc, err := pool.Read(c.StateDir)
+	if err != nil {
+		return types.NewError(CodeNotAvailable, "the node agent has published no addresses", err.Error())
+	}
+	store, err := lease.Open(c.StateDir)
+	if err != nil {
+		return failed("the leases cannot be opened", err)
+	}
+	leased, cooling, err := store.Usage(doc.Cooldown(), time.Now())
+	if err != nil {
+		return failed("the leases cannot be read", err)
+	}
+	if doc.Capacity()-leased-cooling <= 0 && doc.Shortage != nil {
+		return types.NewError(CodeNotAvailable, shortage(doc), "")
+	}
+	return nil
+}
+
+func retry(message, details string) error {
+	return types.NewError(types.ErrTryAgainLater, message, details)
+}
+
+func failed(message string, err error) error {
+	return types.NewError(types.ErrInternal, message, err.Error())
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cni
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
+)
+
+type addr = netip.Addr
+
+// HostPrefix starts the names of the host's ends of pods' links.
+const HostPrefix = "dvt"
+
+// gateway of every pod: link-local, and never asked for by ARP: its neighbour entry is permanent.
+var gateway = netip.MustParseAddr("169.254.1.1")
+
+// hostName fits the kernel's 15 characters.
+func hostName(o lease.Owner) string { return HostPrefix + digest(o)[:12] }
+
+func digest(o lease.Owner) string {
+	sum := sha256.Sum256([]byte(o.ContainerID + "/" + o.IfName))
+	return hex.EncodeToString(sum[:])
+}
+
+// wiring of one pod: a veth pair, and one route in the table of pods.
+type wiring struct {
+	netns, ifName, hostName string
+	address                 addr
+	mtu, table              int
+}
+
+// setup wires the pod. Remains of an attempt that did not come to its end are replaced.
+func (w wiring) setup() (*types100.Result, error) {
+	if err := w.teardown(); err != nil {
+		return nil, err
+	}
+	host, err := ns.GetCurrentNS()
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	var hostMAC, podMAC net.HardwareAddr
+	err = ns.WithNetNSPath(w.netns, func(ns.NetNS) error {
+		hostMAC, podMAC, err = w.createPair(int(host.Fd()))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	link, err := netlink.LinkByName(w.hostName)
+	if err != nil {
+		return nil, fmt.Errorf("host's end %s: %w", w.hostName, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return nil, fmt.Errorf("host's end %s: %w", w.hostName, err)
+	}
+	route := w.route()
+	route.LinkIndex = link.Attrs().Index
+	if err := netlink.RouteReplace(&route); err != nil {
+		return nil, fmt.Errorf("route to %s in table %d: %w", w.address, w.table, err)
+	}
+	if err := ns.WithNetNSPath(w.netns, func(ns.NetNS) error { return w.configurePod(hostMAC) }); err != nil {
+		return nil, err
+	}
+	return w.result(hostMAC, podMAC), nil
+}
+
+func (w wiring) route() netlink.Route {
+	return netlink.Route{Table: w.table, Scope: netlink.SCOPE_LINK, Dst: hostNet(w.address)}
+}
+
+// createPair makes the pair in the pod's namespace with the peer in the host's at once: moving a link between namespaces
+// takes a global lock of the kernel. Both MACs are set at creation, so that nothing rewrites them.
+func (w wiring) createPair(host int) (hostMAC, podMAC net.HardwareAddr, err error) {
+	sum := sha256.Sum256([]byte(w.hostName + w.address.String()))
+	hostMAC, podMAC = localMAC(sum[0:5]), localMAC(sum[5:10])
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = w.ifName, w.mtu, podMAC
+	err = netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: w.hostName, PeerMTU: uint32(w.mtu), PeerHardwareAddr: hostMAC, PeerNamespace: netlink.NsFd(host), //nolint:gosec // validated: 576 to 9001
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("creating %s and %s: %w", w.ifName, w.hostName, err)
+	}
+	return hostMAC, podMAC, nil
+}
+
+// localMAC is unicast and locally administered.
+func localMAC(five []byte) net.HardwareAddr { return append(net.HardwareAddr{0x0a}, five...) }
+
+func (w wiring) configurePod(hostMAC net.HardwareAddr) error {
+	link, err := netlink.LinkByName(w.ifName)
+	if err != nil {
+		return fmt.Errorf("pod's end %s: %w", w.ifName, err)
+	}
+	index := link.Attrs().Index
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: hostNet(w.address)}); err != nil {
+		return fmt.Errorf("address %s: %w", w.address, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("pod's end %s: %w", w.ifName, err)
+	}
+	err = netlink.NeighSet(&netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: gateway.AsSlice(), HardwareAddr: hostMAC})
+	if err != nil {
+		return fmt.Errorf("neighbour %s: %w", gateway, err)
+	}
+	for _, route := range []netlink.Route{
+		{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: hostNet(gateway)},
+		{LinkIndex: index, Gw: gateway.AsSlice(), Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}},
+	} {
+		if err := netlink.RouteReplace(&route); err != nil {
+			return fmt.Errorf("pod's route to %s: %w", route.Dst, err)
+		}
+	}
+	return nil
+}
+
+// teardown removes the pair and, with it, its routes. It is no error when nothing is there.
+func (w wiring) teardown() error {
+	if err := deleteLink(w.hostName); err != nil {
+		return err
+	}
+	if w.netns == "" {
+		return nil
+	}
+	err := ns.WithNetNSPath(w.netns, func(ns.NetNS) error { return deleteLink(w.ifName) })
+	var gone ns.NSPathNotExistErr
+	var strange ns.NSPathNotNSErr
+	if errors.As(err, &gone) || errors.As(err, &strange) { // the namespace has ended, and its links with it
+		return nil
+	}
+	return err
+}
+
+func deleteLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("link %s: %w", name, err)
+	}
+	if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("deleting %s: %w", name, err)
+	}
+	return nil
+}
+
+// check compares the kernel with what setup made.
+func (w wiring) check() error {
+	link, err := netlink.LinkByName(w.hostName)
+	if err != nil {
+		return fmt.Errorf("host's end %s: %w", w.hostName, err)
+	}
+	route := w.route()
+	route.LinkIndex = link.Attrs().Index
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &route, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST|netlink.RT_FILTER_OIF)
+	if err != nil {
+		return err
+	}
+	if len(routes) == 0 {
+		return fmt.Errorf("table %d has no route to %s by %s", w.table, w.address, w.hostName)
+	}
+	return ns.WithNetNSPath(w.netns, func(ns.NetNS) error {
+		link, err := netlink.LinkByName(w.ifName)
+		if err != nil {
+			return fmt.Errorf("pod's end %s: %w", w.ifName, err)
+		}
+		addresses, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		for _, a := range addresses {
+			if a.IP.Equal(w.address.AsSlice()) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s has no address %s", w.ifName, w.address)
+	})
+}
+
+func (w wiring) result(hostMAC, podMAC net.HardwareAddr) *types100.Result {
+	pod := 1 // index in Interfaces
+	return &types100.Result{
+		CNIVersion: types100.ImplementedSpecVersion,
+		Interfaces: []*types100.Interface{
+			{Name: w.hostName, Mac: hostMAC.String(), Mtu: w.mtu},
+			{Name: w.ifName, Mac: podMAC.String(), Mtu: w.mtu, Sandbox: w.netns},
+		},
+		IPs: []*types100.IPConfig{{Interface: &pod, Address: *hostNet(w.address), Gateway: gateway.AsSlice()}},
+	}
+}
+
+func hostNet(a addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}
+}
