@@ -35,7 +35,8 @@ type Capacity struct {
 	FreeAddresses int
 	// Reserved counts addresses in reservations of type prefix.
 	Reserved int
-	// Fragmentation is the share of all free addresses that lie in no free block, in percent.
+	// Fragmentation is the share of free addresses that lie in no free block, in percent, among those that blocks are taken
+	// from: a reservation's where there is one.
 	Fragmentation int
 }
 
@@ -96,7 +97,7 @@ func (s addressSpace) count(reserved bool) Capacity {
 			if state&forPrefixes != 0 {
 				inReservation++
 			}
-			if state&taken == 0 {
+			if state&(taken|explicit) == 0 && (!reserved || state&forPrefixes != 0) {
 				free++
 			}
 			if state == 0 {

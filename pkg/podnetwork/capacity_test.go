@@ -39,11 +39,11 @@ func TestCapacityCountsBlocksThatNothingTouches(t *testing.T) {
 		},
 		"prefixes come from the reservation, single addresses do not": {
 			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/24"), PrefixReservations: prefixes("100.64.0.128/25")},
-			podnetwork.Capacity{FreePrefixes: 7, FreeAddresses: 124, Reserved: 128, Fragmentation: 55},
+			podnetwork.Capacity{FreePrefixes: 7, FreeAddresses: 124, Reserved: 128, Fragmentation: 11},
 		},
 		"explicit reservations give neither": {
 			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/24"), ExplicitReservations: prefixes("100.64.0.128/25")},
-			podnetwork.Capacity{FreePrefixes: 7, FreeAddresses: 124, Fragmentation: 55},
+			podnetwork.Capacity{FreePrefixes: 7, FreeAddresses: 124, Fragmentation: 9},
 		},
 		"one address in each block leaves none": {
 			podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/26"), Taken: prefixes("100.64.0.17/32", "100.64.0.33/32")},

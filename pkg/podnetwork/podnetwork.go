@@ -25,29 +25,25 @@ func ForNodeClass(ctx context.Context, reader client.Reader, nodeClass *ec2nodec
 	if err := reader.List(ctx, networks); err != nil {
 		return nil, fmt.Errorf("listing PodNetworks, %w", err)
 	}
-	serving, err := Serving(networks.Items, nodeClass)
-	if err != nil || len(serving) == 0 {
-		return nil, err
+	if serving := Serving(networks.Items, nodeClass); len(serving) > 0 {
+		return serving[0], nil
 	}
-	return serving[0], nil
+	return nil, nil
 }
 
-// Serving returns the PodNetworks whose selector matches the node class, the one that counts first.
-func Serving(networks []v1alpha1.PodNetwork, nodeClass *ec2nodeclass.EC2NodeClass) ([]*v1alpha1.PodNetwork, error) {
+// Serving returns the PodNetworks whose selector matches the node class, the one that counts first. One whose selector cannot
+// be read selects nothing: the controller says so on it, and the others go on.
+func Serving(networks []v1alpha1.PodNetwork, nodeClass *ec2nodeclass.EC2NodeClass) []*v1alpha1.PodNetwork {
 	var serving []*v1alpha1.PodNetwork
 	for i := range networks {
-		matches, err := Selects(&networks[i], nodeClass)
-		if err != nil {
-			return nil, err
-		}
-		if matches && networks[i].DeletionTimestamp.IsZero() {
+		if matches, err := Selects(&networks[i], nodeClass); err == nil && matches && networks[i].DeletionTimestamp.IsZero() {
 			serving = append(serving, &networks[i])
 		}
 	}
 	slices.SortFunc(serving, func(a, b *v1alpha1.PodNetwork) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
-	return serving, nil
+	return serving
 }
 
 // Selects tells whether the network's nodeClassSelector matches. An empty selector matches all.

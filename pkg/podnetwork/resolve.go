@@ -121,6 +121,9 @@ func (r *resolver) zone(zone, vpc string) {
 func (r *resolver) serving(zone string) []eniconfig.ENIConfig {
 	byZone := r.namedAfterZones()
 	return slices.DeleteFunc(slices.Clone(r.view.ENIConfigs), func(config eniconfig.ENIConfig) bool {
+		if !config.DeletionTimestamp.IsZero() {
+			return true
+		}
 		if byZone {
 			return config.Name != zone
 		}
@@ -155,7 +158,7 @@ func (r *resolver) usable(config eniconfig.ENIConfig, zone, vpc string) bool {
 	switch {
 	case !ok:
 		r.problem(v1alpha1.ConditionSubnetsReady, ReasonSubnetNotFound, config.Name,
-			"ENIConfig %s: subnet %q does not exist in this account and Region", config.Name, config.Spec.Subnet)
+			"ENIConfig %s: no subnet %q with IPv4 addresses exists in this account and Region", config.Name, config.Spec.Subnet)
 	case subnet.Zone != zone:
 		r.problem(v1alpha1.ConditionSubnetsReady, ReasonSubnetInOtherZone, config.Name,
 			"ENIConfig %s: subnet %s is in zone %s, and an ENI must be in its node's zone %s", config.Name, subnet.ID, subnet.Zone, zone)

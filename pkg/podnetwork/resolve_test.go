@@ -61,7 +61,7 @@ func TestResolveSaysWhatIsWrongAndKeepsTheRest(t *testing.T) {
 		message string
 	}{
 		"missing":              {nil, podnetwork.ReasonENIConfigMissing, "zone b: no ENIConfig is named b (there are a); no node is launched there"},
-		"no such subnet":       {[]eniconfig.ENIConfig{config("b", "subnet-gone")}, podnetwork.ReasonSubnetNotFound, `ENIConfig b: subnet "subnet-gone" does not exist in this account and Region`},
+		"no such subnet":       {[]eniconfig.ENIConfig{config("b", "subnet-gone")}, podnetwork.ReasonSubnetNotFound, `ENIConfig b: no subnet "subnet-gone" with IPv4 addresses exists in this account and Region`},
 		"other zone":           {[]eniconfig.ENIConfig{config("b", "subnet-pa")}, podnetwork.ReasonSubnetInOtherZone, "ENIConfig b: subnet subnet-pa is in zone a, and an ENI must be in its node's zone b"},
 		"other VPC":            {[]eniconfig.ENIConfig{config("b", "subnet-x")}, podnetwork.ReasonSubnetInOtherVPC, "ENIConfig b: subnet subnet-x is in vpc-2, the nodes are in vpc-1"},
 		"no such group":        {[]eniconfig.ENIConfig{config("b", "subnet-pb", "sg-0")}, podnetwork.ReasonSecurityGroupNotFound, "ENIConfig b: security group sg-0 does not exist in this account and Region"},
@@ -92,8 +92,9 @@ func TestTheOldestPodNetworkServesANodeClassThatSeveralSelect(t *testing.T) {
 		return n
 	}
 	nodeClass := &ec2nodeclass.EC2NodeClass{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"team": "x"}}}
-	serving, err := podnetwork.Serving([]v1alpha1.PodNetwork{at("young", 2, nil), at("other", 0, map[string]string{"team": "y"}), at("old", 1, map[string]string{"team": "x"})}, nodeClass)
-	require.NoError(t, err)
+	unreadable := at("unreadable", 0, nil)
+	unreadable.Spec.NodeClassSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Near"}}
+	serving := podnetwork.Serving([]v1alpha1.PodNetwork{unreadable, at("young", 2, nil), at("other", 0, map[string]string{"team": "y"}), at("old", 1, map[string]string{"team": "x"})}, nodeClass)
 	require.Len(t, serving, 2)
 	require.Equal(t, "old", serving[0].Name)
 }

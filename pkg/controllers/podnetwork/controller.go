@@ -155,37 +155,59 @@ func (c *Controller) view(ctx context.Context, network *v1alpha1.PodNetwork) (po
 	return view, c.vpc.read(ctx, &view)
 }
 
-// nodes counts NodeClaims of the network, and in each zone its nodes and their pods.
+// nodes counts NodeClaims of the network, and for each ENIConfig the nodes that it serves and their pods.
 func (c *Controller) nodes(ctx context.Context, network *v1alpha1.PodNetwork, zones []v1alpha1.ZoneStatus) (v1alpha1.NodesStatus, error) {
 	var counted v1alpha1.NodesStatus
+	onNetwork := client.MatchingLabels{v1alpha1.LabelPodNetwork: network.Name}
 	claims := &karpv1.NodeClaimList{}
-	if err := c.Client.List(ctx, claims, client.MatchingLabels{v1alpha1.LabelPodNetwork: network.Name}); err != nil {
+	if err := c.Client.List(ctx, claims, onNetwork); err != nil {
 		return counted, fmt.Errorf("listing NodeClaims, %w", err)
 	}
-	zoneOf := map[string]string{}
-	for _, claim := range claims.Items {
+	present := network.Hash()
+	for i := range claims.Items {
 		counted.Total++
-		if claim.Annotations[v1alpha1.AnnotationPodNetworkHash] == network.Hash() {
+		if claims.Items[i].Annotations[v1alpha1.AnnotationPodNetworkHash] == present {
 			counted.Current++
 		} else {
 			counted.Outdated++
 		}
-		if claim.Status.NodeName != "" {
-			zoneOf[claim.Status.NodeName] = claim.Labels[corev1.LabelTopologyZone]
+	}
+	nodes := &corev1.NodeList{}
+	if err := c.Client.List(ctx, nodes, onNetwork, client.UnsafeDisableDeepCopy); err != nil {
+		return counted, fmt.Errorf("listing Nodes, %w", err)
+	}
+	servedBy := map[string]*v1alpha1.ZoneStatus{}
+	for i := range nodes.Items {
+		if zone := serving(network, &nodes.Items[i], zones); zone != nil {
+			zone.Nodes++
+			servedBy[nodes.Items[i].Name] = zone
 		}
 	}
 	pods := &corev1.PodList{}
 	if err := c.Client.List(ctx, pods, client.UnsafeDisableDeepCopy); err != nil {
 		return counted, fmt.Errorf("listing pods, %w", err)
 	}
-	podsIn := lo.CountValuesBy(lo.Filter(pods.Items, func(p corev1.Pod, _ int) bool {
-		return !p.Spec.HostNetwork && zoneOf[p.Spec.NodeName] != "" && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
-	}), func(p corev1.Pod) string { return zoneOf[p.Spec.NodeName] })
-	nodesIn := lo.CountValues(lo.Values(zoneOf))
-	for i := range zones {
-		zones[i].Nodes, zones[i].Pods = int32(nodesIn[zones[i].Zone]), int32(podsIn[zones[i].Zone]) //nolint:gosec // counts of objects
+	for i := range pods.Items {
+		if zone := servedBy[pods.Items[i].Spec.NodeName]; zone != nil && takesAddress(&pods.Items[i]) {
+			zone.Pods++
+		}
 	}
 	return counted, nil
+}
+
+// serving returns the zone and ENIConfig that a node's pods have their addresses from.
+func serving(network *v1alpha1.PodNetwork, node *corev1.Node, zones []v1alpha1.ZoneStatus) *v1alpha1.ZoneStatus {
+	zone, name := node.Labels[corev1.LabelTopologyZone], podnetwork.ENIConfigOf(network, node)
+	for i := range zones {
+		if zones[i].Zone == zone && zones[i].ENIConfig == name {
+			return &zones[i]
+		}
+	}
+	return nil
+}
+
+func takesAddress(pod *corev1.Pod) bool {
+	return !pod.Spec.HostNetwork && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
 }
 
 // conflict tells of another PodNetwork that serves one of the node classes too.
@@ -195,10 +217,7 @@ func (c *Controller) conflict(ctx context.Context, network *v1alpha1.PodNetwork,
 		return nil, fmt.Errorf("listing PodNetworks, %w", err)
 	}
 	for _, nodeClass := range nodeClasses {
-		serving, err := podnetwork.Serving(networks.Items, &nodeClass)
-		if err != nil {
-			return nil, err
-		}
+		serving := podnetwork.Serving(networks.Items, &nodeClass)
 		if len(serving) < 2 || !slices.ContainsFunc(serving, func(n *v1alpha1.PodNetwork) bool { return n.Name == network.Name }) {
 			continue
 		}
@@ -227,6 +246,11 @@ func setConditions(network *v1alpha1.PodNetwork, resolution podnetwork.Resolutio
 			fmt.Sprintf("%d of %d nodes were launched with other settings; Karpenter replaces them under the NodePools' disruption budgets", network.Status.Nodes.Outdated, network.Status.Nodes.Total))
 	} else {
 		conditions.SetTrue(v1alpha1.ConditionMigrationComplete)
+	}
+	// kubectl get shows Ready's reason: the thing to mend says more than the name of a condition. Last, because each of the
+	// others sets Ready anew.
+	if len(resolution.Problems) > 0 {
+		conditions.SetFalse(status.ConditionReady, resolution.Problems[0].Reason, joinMessages(resolution.Problems))
 	}
 }
 

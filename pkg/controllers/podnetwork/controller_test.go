@@ -40,6 +40,7 @@ func TestPodNetworks(t *testing.T) {
 		"nodes, their pods and those with older settings are counted":               testNodes,
 		"two networks on one node class are both told":                              testConflict,
 		"an answer that EC2 does not give leaves the zones as they were":            testEC2Away,
+		"a network whose selector cannot be read leaves the others serving":         testUnreadableSelector,
 		"nothing to serve is said":                                                  testNoNodeClass,
 		"a status that says what is so is not written again":                        testNoNeedlessWrite,
 		"full pod subnets make capacity unavailable and leave the network in order": testFull,
@@ -89,7 +90,7 @@ func testENIConfigAtFault(w *world) {
 		})
 		network := w.reconcile("default")
 		requireCondition(w, network, fault.condition, metav1.ConditionFalse, fault.reason)
-		require.True(w, network.StatusConditions().Root().IsFalse())
+		requireCondition(w, network, "Ready", metav1.ConditionFalse, fault.reason)
 		require.Equal(w, []string{"us-east-1a", "us-east-1c"}, zoneNames(network))
 		message := network.StatusConditions().Get(fault.condition).Message
 		require.Contains(w, message, "ENIConfig us-east-1b")
@@ -197,6 +198,16 @@ func testConflict(w *world) {
 		w.requireEvent("PodNetwork", name, "NodeClassConflict", network.StatusConditions().Get(v1alpha1.ConditionENIConfigsReady).Message)
 	}
 	require.Len(w, w.network("default").Status.Zones, 3, "the first goes on serving")
+}
+
+func testUnreadableSelector(w *world) {
+	unreadable := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "unreadable"}}
+	unreadable.Spec.NodeClassSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Near"}}
+	w.create(unreadable)
+	require.True(w, w.reconcile("default").StatusConditions().Root().IsTrue())
+	_, err := w.controller().Reconcile(w.Context(), w.network("unreadable"))
+	require.ErrorContains(w, err, "spec.nodeClassSelector of PodNetwork unreadable")
+	requireCondition(w, w.network("unreadable"), v1alpha1.ConditionSubnetsReady, metav1.ConditionUnknown, "ReadingFailed")
 }
 
 func testEC2Away(w *world) {

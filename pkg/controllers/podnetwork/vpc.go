@@ -105,6 +105,9 @@ func (r vpcReader) subnets(ctx context.Context, ids []string) (map[string]podnet
 				return nil, fmt.Errorf("describing subnets, %w", err)
 			}
 			for _, s := range page.Subnets {
+				if aws.ToString(s.CidrBlock) == "" {
+					continue // IPv6 only: no place for IPv4 pods
+				}
 				cidr, err := netip.ParsePrefix(aws.ToString(s.CidrBlock))
 				if err != nil {
 					return nil, fmt.Errorf("CIDR of subnet %s, %w", aws.ToString(s.SubnetId), err)
