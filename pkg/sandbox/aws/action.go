@@ -43,6 +43,7 @@ var inert = map[string]string{
 	"ConnectionTrackingSpecification": "the packet network has its own timeouts",
 	"MetadataOptions":                 "IMDS is always version 2; hop limits are the packet network's",
 	"Context":                         "reserved for AWS",
+	"IncludeDeprecated":               "no image of the catalogue is deprecated",
 }
 
 // serve makes an action of a handler of the SDK's input and output. Honoured parameters are separated by spaces.
