@@ -284,12 +284,19 @@ type ZoneStatus struct {
 	Pods  int32 `json:"pods"`
 }
 
-// NodesStatus counts the nodes of a pod network.
+// NodesStatus counts the nodes of a pod network. Its fields have defaults because a merge patch leaves out those that stay
+// zero.
 type NodesStatus struct {
+	// +kubebuilder:default=0
+	// +optional
 	Total int32 `json:"total"`
 	// Current nodes were launched with the network's present settings.
+	// +kubebuilder:default=0
+	// +optional
 	Current int32 `json:"current"`
 	// Outdated nodes are to be replaced.
+	// +kubebuilder:default=0
+	// +optional
 	Outdated int32 `json:"outdated"`
 }
 
