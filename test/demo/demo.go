@@ -13,6 +13,9 @@ import (
 	"github.com/dovetail-dev/dovetail/test/scenario"
 )
 
+// progressInterval keeps pods that change sixty at a time from filling the screen.
+const progressInterval = 500 * time.Millisecond
+
 // demo prints the scenario's steps as they happen.
 type demo struct {
 	out      io.Writer
@@ -55,8 +58,12 @@ func (d *demo) pods(ctx context.Context) (scenario.Workload, error) {
 	if err != nil {
 		return workload, err
 	}
+	var printed time.Time
 	err = d.sandbox.WaitRunning(ctx, workload, func(p scenario.Progress) {
-		d.step("pods: %2d pending, %2d starting, %2d running on %d nodes", p.Pending, p.Starting, p.Running, p.Nodes)
+		if time.Since(printed) >= progressInterval {
+			d.step("pods: %2d pending, %2d starting, %2d running on %d nodes", p.Pending, p.Starting, p.Running, p.Nodes)
+			printed = time.Now()
+		}
 	})
 	if err != nil {
 		return workload, fmt.Errorf("waiting for the pods: %w", err)

@@ -5,6 +5,7 @@ package scenario
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,8 +13,12 @@ import (
 	"strings"
 	"time"
 
+	karpenteraws "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	"github.com/awslabs/operatorpkg/status"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpenter "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
@@ -56,6 +61,7 @@ func (s *Sandbox) Diagnose(ctx context.Context) string {
 	var text strings.Builder
 	if s.Kube != nil {
 		s.diagnoseNetworks(ctx, &text)
+		s.diagnoseKarpenter(ctx, &text)
 		s.diagnoseEvents(ctx, &text)
 	}
 	s.diagnoseLogs(&text)
@@ -75,6 +81,29 @@ func (s *Sandbox) diagnoseNetworks(ctx context.Context, text *strings.Builder) {
 	}
 }
 
+// diagnoseKarpenter tells of node classes and node claims that are not ready.
+func (s *Sandbox) diagnoseKarpenter(ctx context.Context, text *strings.Builder) {
+	var nodeClasses karpenteraws.EC2NodeClassList
+	var claims karpenter.NodeClaimList
+	if err := errors.Join(s.Kube.List(ctx, &nodeClasses), s.Kube.List(ctx, &claims)); err != nil {
+		fmt.Fprintf(text, "Karpenter's objects: %v\n", err)
+		return
+	}
+	report := func(kind, name string, conditions []status.Condition) {
+		for _, condition := range conditions {
+			if condition.Status != metav1.ConditionTrue {
+				fmt.Fprintf(text, "%s %s: %s=%s %s %s\n", kind, name, condition.Type, condition.Status, condition.Reason, condition.Message)
+			}
+		}
+	}
+	for i := range nodeClasses.Items {
+		report("EC2NodeClass", nodeClasses.Items[i].Name, nodeClasses.Items[i].Status.Conditions)
+	}
+	for i := range claims.Items {
+		report("NodeClaim", claims.Items[i].Name, claims.Items[i].Status.Conditions)
+	}
+}
+
 func (s *Sandbox) diagnoseEvents(ctx context.Context, text *strings.Builder) {
 	var list corev1.EventList
 	if err := s.Kube.List(ctx, &list, client.MatchingFields{"type": corev1.EventTypeWarning}); err != nil {
@@ -82,9 +111,18 @@ func (s *Sandbox) diagnoseEvents(ctx context.Context, text *strings.Builder) {
 		return
 	}
 	sortEvents(list.Items)
-	for i := max(0, len(list.Items)-diagnosisEvents); i < len(list.Items); i++ {
+	// One line for what many objects are told.
+	var lines []string
+	times := map[string]int{}
+	for i := range list.Items {
 		event := &list.Items[i]
-		fmt.Fprintf(text, "Warning %s %s: %s: %s\n", event.InvolvedObject.Kind, event.InvolvedObject.Name, event.Reason, event.Message)
+		line := fmt.Sprintf("%s: %s: %s", event.InvolvedObject.Kind, event.Reason, event.Message)
+		if times[line]++; times[line] == 1 {
+			lines = append(lines, line)
+		}
+	}
+	for _, line := range lines[max(0, len(lines)-diagnosisEvents):] {
+		fmt.Fprintf(text, "Warning (%d times) %s\n", times[line], line)
 	}
 }
 
