@@ -2,7 +2,6 @@
 
 BIN := $(CURDIR)/bin
 GO ?= go
-# One parallel test package a core: the end-to-end tests start whole control planes.
 export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X sigs.k8s.io/karpenter/pkg/operator.Version=$(VERSION)
@@ -26,16 +25,17 @@ test: build controlplane ## Run every test, with the race detector.
 
 .PHONY: build
 build: ## Build our binaries into bin/.
+	@mkdir -p $(BIN)
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./test/demo ./test/netprobe
 
 # The sandbox's control plane is a module of its own: Kubernetes' staging replaces must not reach ours.
-CONTROLPLANE := etcd kube-apiserver kube-controller-manager kube-scheduler portmap
+CONTROLPLANE := $(addprefix $(BIN)/,etcd kube-apiserver kube-controller-manager kube-scheduler portmap)
 .PHONY: controlplane
-controlplane: $(addprefix $(BIN)/,$(CONTROLPLANE)) ## Build etcd, kube-apiserver and their like into bin/ (once, minutes).
+controlplane: $(CONTROLPLANE) ## Build etcd, kube-apiserver and their like into bin/ (once, minutes).
 
-$(addprefix $(BIN)/,$(CONTROLPLANE)) &: hack/controlplane/go.mod hack/controlplane/go.sum
-	cd hack/controlplane && $(GO) build -trimpath -ldflags '$(KUBE_LDFLAGS) -s -w' -o $(BIN)/ $(CONTROLPLANE_PACKAGES)
-	touch $(addprefix $(BIN)/,$(CONTROLPLANE))
+$(CONTROLPLANE) &: hack/controlplane/go.mod hack/controlplane/build.sh
+	hack/controlplane/build.sh $(BIN)
+	touch $(CONTROLPLANE)
 
 .PHONY: generate
 generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code and CRDs.

@@ -220,7 +220,7 @@ func (cp *ControlPlane) writeCredentials() error {
 func (cp *ControlPlane) start(name string, args ...string) (*process.Process, error) {
 	path, err := process.Find(cp.opts.BinDir, name)
 	if err != nil {
-		return nil, fmt.Errorf("%w: run make build/controlplane", err)
+		return nil, fmt.Errorf("%w: run make controlplane", err)
 	}
 	p, err := process.Start(process.Params{
 		Name: name, Path: path, Args: args, Dir: cp.opts.Dir, LogDir: cp.opts.LogDir,
@@ -297,7 +297,7 @@ func (cp *ControlPlane) startScheduler() error {
 }
 
 // ErrNotBuilt is wrapped by errors about programs that have not been built yet.
-var ErrNotBuilt = errors.New("the control plane is not built: run make build/controlplane")
+var ErrNotBuilt = errors.New("the control plane is not built: run make controlplane")
 
 // CheckBuilt returns an error when a program of the control plane is not in dir.
 func CheckBuilt(dir string) error {

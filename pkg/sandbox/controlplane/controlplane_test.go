@@ -73,6 +73,6 @@ func TestTheServerKnowsItsVersion(t *testing.T) {
 func TestAMissingProgramIsNamedWithTheCommandThatBuildsIt(t *testing.T) {
 	_, err := controlplane.Start(t.Context(), controlplane.Options{Dir: t.TempDir(), BinDir: t.TempDir()})
 	require.ErrorContains(t, err, "etcd")
-	require.ErrorContains(t, err, "make build/controlplane")
+	require.ErrorContains(t, err, "make controlplane")
 	require.ErrorIs(t, controlplane.CheckBuilt(t.TempDir()), controlplane.ErrNotBuilt)
 }

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package datapath is all that the kernel of a node must hold for its pods, but for the pods' own links: the ENIs' links,
+// addresses and route tables, the policy rules and one nftables table.
+//
+//	table 512    one /32 a pod, written by the plugin
+//	table 1000+d ENI d: its gateway on-link, default through it
+//	rule 512     all -> table 512; a miss falls through
+//	rule 1024    fwmark 0x80/0x80 -> main: what leaves by the primary ENI
+//	rule 1536    from each /28 or /32 of an ENI -> its table
+//
+// Apply compares and changes the difference. It never flushes: traffic goes on while it works.
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// Mark is the one bit of packet and connection marks that is ever written.
+	Mark = 0x80
+
+	priorityPods, priorityMark, priorityENI = 512, 1024, 1536
+)
+
+// State is what the kernel should hold.
+type State struct {
+	PrimaryMAC     net.HardwareAddr
+	PrimaryAddress netip.Addr
+	MTU            int
+	PodTable       int
+	ENIs           []ENI
+	// Local destinations keep the pod's address: the VPC's CIDRs and what the user excludes.
+	Local []netip.Prefix
+	// SNAT gives traffic to other destinations the node's address.
+	SNAT bool
+	// RandomPorts of the translation.
+	RandomPorts bool
+}
+
+// ENI that pods' traffic leaves by.
+type ENI struct {
+	MAC      net.HardwareAddr
+	Table    int
+	Address  netip.Addr
+	Subnet   netip.Prefix
+	Prefixes []netip.Prefix
+}
+
+// gateway of the subnet: AWS's router answers at its second address.
+func (e ENI) gateway() netip.Addr { return e.Subnet.Masked().Addr().Next() }
+
+func (s State) pods() []netip.Prefix {
+	var all []netip.Prefix
+	for _, e := range s.ENIs {
+		all = append(all, e.Prefixes...)
+	}
+	return all
+}
+
+// Apply makes the kernel hold the state and returns what it changed, a line each.
+func Apply(s State) (changes []string, err error) {
+	a := &applier{state: s}
+	for _, step := range []func() error{a.links, a.sysctls, a.routes, a.rules, a.nftables} {
+		if err := step(); err != nil {
+			return a.changes, err
+		}
+	}
+	return a.changes, nil
+}
+
+type applier struct {
+	state   State
+	primary netlink.Link
+	enis    []netlink.Link // of state.ENIs, in its order
+	changes []string
+}
+
+func (a *applier) changed(format string, args ...any) {
+	a.changes = append(a.changes, fmt.Sprintf(format, args...))
+}
+
+// ErrLinkMissing says that an ENI's link has not come up in the guest yet.
+var ErrLinkMissing = errors.New("no link has this MAC address")
+
+// HasLink tells whether an ENI's link is there.
+func HasLink(mac string) (bool, error) {
+	wanted, err := net.ParseMAC(mac)
+	if err != nil {
+		return false, err
+	}
+	_, err = linkByMAC(wanted)
+	if errors.Is(err, ErrLinkMissing) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func linkByMAC(mac net.HardwareAddr) (netlink.Link, error) {
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return nil, err
+	}
+	for _, link := range links {
+		if slices.Equal(link.Attrs().HardwareAddr, mac) {
+			return link, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", mac, ErrLinkMissing)
+}
+
+// dump asks again when the kernel's tables changed while they were read.
+func dump[T any](list func() ([]T, error)) ([]T, error) {
+	const attempts = 10
+	for i := 1; ; i++ {
+		out, err := list()
+		if i == attempts || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+}
+
+func (a *applier) links() error {
+	var err error
+	if a.primary, err = linkByMAC(a.state.PrimaryMAC); err != nil {
+		return fmt.Errorf("primary ENI: %w", err)
+	}
+	for _, e := range a.state.ENIs {
+		link, err := linkByMAC(e.MAC)
+		if err != nil {
+			return err
+		}
+		a.enis = append(a.enis, link)
+		if err := a.link(e, link); err != nil {
+			return fmt.Errorf("link %s: %w", link.Attrs().Name, err)
+		}
+	}
+	return nil
+}
+
+func (a *applier) link(e ENI, link netlink.Link) error {
+	name := link.Attrs().Name
+	if link.Attrs().MTU != a.state.MTU {
+		if err := netlink.LinkSetMTU(link, a.state.MTU); err != nil {
+			return fmt.Errorf("MTU %d: %w", a.state.MTU, err)
+		}
+		a.changed("set MTU %d of %s", a.state.MTU, name)
+	}
+	addresses, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
+	if err != nil {
+		return err
+	}
+	has := slices.ContainsFunc(addresses, func(address netlink.Addr) bool { return address.IP.Equal(e.Address.AsSlice()) })
+	if !has {
+		// Without a route of the subnet in main: only pods' traffic leaves here, by the ENI's own table.
+		address := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(e.Address, e.Subnet.Bits()), false), Flags: unix.IFA_F_NOPREFIXROUTE}
+		if err := netlink.AddrAdd(link, address); err != nil {
+			return fmt.Errorf("address %s: %w", e.Address, err)
+		}
+		a.changed("added %s to %s", e.Address, name)
+	}
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		if err := netlink.LinkSetUp(link); err != nil {
+			return err
+		}
+		a.changed("set %s up", name)
+	}
+	return nil
+}
+
+// sysctls: the node forwards, and takes on its primary ENI what it would answer by another (NodePort).
+func (a *applier) sysctls() error {
+	for name, value := range map[string]string{
+		"ipv4/ip_forward": "1",
+		"ipv4/conf/" + a.primary.Attrs().Name + "/rp_filter": "2",
+	} {
+		path := filepath.Join("/proc/sys/net", name)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("sysctl net/%s: %w", name, err)
+		}
+		if strings.TrimSpace(string(content)) == value {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+			return fmt.Errorf("sysctl net/%s=%s: the agent needs a writable /proc/sys (privileged): %w", name, value, err)
+		}
+		a.changed("set net/%s to %s", name, value)
+	}
+	return nil
+}
+
+// routes of each ENI's table, and of no other.
+func (a *applier) routes() error {
+	for i, e := range a.state.ENIs {
+		index := a.enis[i].Attrs().Index
+		wanted := []netlink.Route{
+			{Table: e.Table, LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(host(e.gateway()), true)},
+			{Table: e.Table, LinkIndex: index, Gw: e.gateway().AsSlice(), Flags: int(netlink.FLAG_ONLINK), Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"), true)},
+		}
+		present, err := dump(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: e.Table}, netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return fmt.Errorf("route table %d: %w", e.Table, err)
+		}
+		for _, route := range present {
+			if !slices.ContainsFunc(wanted, func(w netlink.Route) bool { return same(w, route) }) {
+				if err := netlink.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+					return fmt.Errorf("removing route %s from table %d: %w", route.Dst, e.Table, err)
+				}
+				a.changed("removed route %s from table %d", route.Dst, e.Table)
+			}
+		}
+		for _, route := range wanted {
+			if slices.ContainsFunc(present, func(p netlink.Route) bool { return same(route, p) }) {
+				continue
+			}
+			if err := netlink.RouteReplace(&route); err != nil {
+				return fmt.Errorf("adding route %s to table %d: %w", route.Dst, e.Table, err)
+			}
+			a.changed("added route %s to table %d", route.Dst, e.Table)
+		}
+	}
+	return nil
+}
+
+func same(a, b netlink.Route) bool {
+	return a.LinkIndex == b.LinkIndex && a.Gw.Equal(b.Gw) && fmt.Sprint(a.Dst) == fmt.Sprint(b.Dst)
+}
+
+// rules of our priorities are ours: others than the wanted ones go.
+func (a *applier) rules() error {
+	wanted := a.wantedRules()
+	present, err := dump(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
+	if err != nil {
+		return fmt.Errorf("policy rules: %w", err)
+	}
+	for _, rule := range present {
+		if rule.Priority != priorityPods && rule.Priority != priorityMark && rule.Priority != priorityENI {
+			continue
+		}
+		if _, ok := wanted[ruleKey(rule)]; ok {
+			delete(wanted, ruleKey(rule))
+			continue
+		}
+		if err := netlink.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("removing rule %s: %w", ruleKey(rule), err)
+		}
+		a.changed("removed rule %s", ruleKey(rule))
+	}
+	for key, rule := range wanted {
+		if err := netlink.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("adding rule %s: %w", key, err)
+		}
+		a.changed("added rule %s", key)
+	}
+	return nil
+}
+
+func (a *applier) wantedRules() map[string]*netlink.Rule {
+	wanted := map[string]*netlink.Rule{}
+	add := func(priority, table int, change func(*netlink.Rule)) {
+		rule := netlink.NewRule()
+		rule.Priority, rule.Table, rule.Family = priority, table, netlink.FAMILY_V4
+		change(rule)
+		wanted[ruleKey(*rule)] = rule
+	}
+	add(priorityPods, a.state.PodTable, func(*netlink.Rule) {})
+	add(priorityMark, unix.RT_TABLE_MAIN, func(r *netlink.Rule) {
+		mask := uint32(Mark)
+		r.Mark, r.Mask = Mark, &mask
+	})
+	for _, e := range a.state.ENIs {
+		for _, prefix := range append([]netip.Prefix{host(e.Address)}, e.Prefixes...) {
+			add(priorityENI, e.Table, func(r *netlink.Rule) { r.Src = ipNet(prefix, true) })
+		}
+	}
+	return wanted
+}
+
+func ruleKey(r netlink.Rule) string {
+	from := "all"
+	if r.Src != nil {
+		from = r.Src.String()
+	}
+	mask := uint32(0)
+	if r.Mask != nil {
+		mask = *r.Mask
+	}
+	return fmt.Sprintf("%d: from %s fwmark %#x/%#x lookup %d", r.Priority, from, r.Mark, mask, r.Table)
+}
+
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+func ipNet(p netip.Prefix, masked bool) *net.IPNet {
+	if masked {
+		p = p.Masked()
+	}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// The table, as `nft list table ip dovetail` shows it:
+//
+//	set pods  { the node's pod prefixes }
+//	set local { the VPC's CIDRs and excluded ones }
+//	chain nodeport { type filter hook prerouting priority mangle
+//	    iifname PRIMARY fib daddr type local ct mark set ct mark | 0x80 }        before DNAT: NodePort's connections
+//	chain mark { type filter hook prerouting priority -90                       after kube-proxy's DNAT
+//	    ip saddr @pods ip daddr != @local fib daddr type != local ct mark set ct mark | 0x80
+//	    ip saddr @pods ct mark & 0x80 == 0x80 meta mark set meta mark | 0x80 }    rule 1024 takes it to main
+//	chain snat { type nat hook postrouting priority srcnat
+//	    oifname PRIMARY ip saddr @pods ip daddr != @local snat to NODE fully-random }
+const (
+	tableName     = "dovetail"
+	setPods       = "pods"
+	setLocal      = "local"
+	chainNodePort = "nodeport"
+	chainMark     = "mark"
+	chainSNAT     = "snat"
+	sourceOffset  = 12 // in the IPv4 header
+	destOffset    = 16
+	afterDNAT     = -90
+	register      = 1
+)
+
+// nftables replaces the table in one transaction, when it is not as it should be.
+func (a *applier) nftables() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	rules := a.nftRules()
+	sets := map[string][]netip.Prefix{setPods: a.state.pods(), setLocal: a.state.Local}
+	current, err := tableIs(conn, sets, rules)
+	if err != nil {
+		return fmt.Errorf("nftables: reading table %s: %w", tableName, err)
+	}
+	if current {
+		return nil
+	}
+	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName}
+	conn.AddTable(table) // so that there is one to delete, the first time too
+	conn.DelTable(table)
+	conn.AddTable(table)
+	for name, prefixes := range sets {
+		set := &nftables.Set{Table: table, Name: name, KeyType: nftables.TypeIPAddr, Interval: true}
+		if err := conn.AddSet(set, elements(prefixes)); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", name, err)
+		}
+	}
+	for _, chain := range chains() {
+		chain.Table = table
+		added := conn.AddChain(chain)
+		for _, rule := range rules[chain.Name] {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: rule.exprs, UserData: rule.digest})
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: replacing table %s: %w", tableName, err)
+	}
+	a.changed("replaced nftables table %s", tableName)
+	return nil
+}
+
+func chains() []*nftables.Chain {
+	return []*nftables.Chain{
+		{Name: chainNodePort, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle},
+		{Name: chainMark, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(afterDNAT)},
+		{Name: chainSNAT, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource},
+	}
+}
+
+// nftRule carries a digest of its own text, by which tableIs knows it again: the kernel's form of a rule is not ours.
+type nftRule struct {
+	exprs  []expr.Any
+	digest []byte
+}
+
+func newRule(exprs ...[]expr.Any) nftRule {
+	all := slices.Concat(exprs...)
+	sum := sha256.New()
+	for _, e := range all {
+		fmt.Fprintf(sum, "%T%+v;", e, e)
+	}
+	return nftRule{all, []byte(hex.EncodeToString(sum.Sum(nil)[:8]))}
+}
+
+func (a *applier) nftRules() map[string][]nftRule {
+	primary := a.primary.Attrs().Name
+	rules := map[string][]nftRule{
+		chainNodePort: {newRule(link(expr.MetaKeyIIFNAME, primary), destinationIsLocal(expr.CmpOpEq), setMark(ctMark))},
+		chainMark:     {},
+	}
+	outward := slices.Concat(in(setPods, sourceOffset, false), in(setLocal, destOffset, true))
+	if a.state.SNAT {
+		rules[chainMark] = append(rules[chainMark], newRule(outward, destinationIsLocal(expr.CmpOpNeq), setMark(ctMark)))
+		rules[chainSNAT] = []nftRule{newRule(link(expr.MetaKeyOIFNAME, primary), outward, []expr.Any{
+			&expr.Immediate{Register: register, Data: a.state.PrimaryAddress.AsSlice()},
+			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: register, FullyRandom: a.state.RandomPorts},
+		})}
+	}
+	rules[chainMark] = append(rules[chainMark], newRule(in(setPods, sourceOffset, false), isMarked(), setMark(metaMark)))
+	return rules
+}
+
+// tableIs tells whether the kernel's table has these sets and rules.
+func tableIs(conn *nftables.Conn, sets map[string][]netip.Prefix, rules map[string][]nftRule) (bool, error) {
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return false, err
+	}
+	index := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName })
+	if index < 0 {
+		return false, nil
+	}
+	table := tables[index]
+	for name, prefixes := range sets {
+		set, err := conn.GetSetByName(table, name)
+		if errors.Is(err, unix.ENOENT) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		present, err := conn.GetSetElements(set)
+		if err != nil {
+			return false, err
+		}
+		if !sameElements(present, elements(prefixes)) {
+			return false, nil
+		}
+	}
+	for _, chain := range chains() {
+		present, err := conn.GetRules(table, &nftables.Chain{Name: chain.Name, Table: table})
+		if errors.Is(err, unix.ENOENT) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if !slices.EqualFunc(present, rules[chain.Name], func(p *nftables.Rule, w nftRule) bool { return bytes.Equal(p.UserData, w.digest) }) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func sameElements(a, b []nftables.SetElement) bool {
+	keys := func(list []nftables.SetElement) []string {
+		var out []string
+		for _, e := range list {
+			if e.IntervalEnd && bytes.Equal(e.Key, []byte{0, 0, 0, 0}) {
+				continue // the kernel adds where the first interval does not start at 0.0.0.0
+			}
+			out = append(out, fmt.Sprint(e.Key, e.IntervalEnd))
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(keys(a), keys(b))
+}
+
+// elements of an interval set. Neighbouring prefixes are joined, as the kernel has no element that both ends and starts.
+func elements(prefixes []netip.Prefix) []nftables.SetElement {
+	sorted := slices.Clone(prefixes)
+	slices.SortFunc(sorted, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	var out []nftables.SetElement
+	var end netip.Addr
+	for _, p := range sorted {
+		first, next := p.Masked().Addr(), lastOf(p).Next()
+		switch {
+		case end.IsValid() && first.Compare(end) <= 0: // touches or overlaps the interval before
+			if next.Compare(end) > 0 {
+				end = next
+				out[len(out)-1].Key = end.AsSlice()
+			}
+		default:
+			end = next
+			out = append(out, nftables.SetElement{Key: first.AsSlice()}, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+		}
+	}
+	return out
+}
+
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	for bit := p.Bits(); bit < 32; bit++ {
+		b[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+func in(set string, offset uint32, invert bool) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
+		&expr.Lookup{SourceRegister: register, SetName: set, Invert: invert},
+	}
+}
+
+func link(key expr.MetaKey, name string) []expr.Any {
+	data := make([]byte, unix.IFNAMSIZ)
+	copy(data, name)
+	return []expr.Any{&expr.Meta{Key: key, Register: register}, &expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: data}}
+}
+
+func destinationIsLocal(op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true},
+		&expr.Cmp{Op: op, Register: register, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}
+}
+
+func isMarked() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: register},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(Mark), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: binaryutil.NativeEndian.PutUint32(Mark)},
+	}
+}
+
+type markKind int
+
+const (
+	ctMark markKind = iota
+	metaMark
+)
+
+// setMark sets the one bit and leaves the others, which belong to others (amazon-vpc-cni-k8s #3872).
+func setMark(kind markKind) []expr.Any {
+	or := &expr.Bitwise{
+		SourceRegister: register, DestRegister: register, Len: 4,
+		Mask: binaryutil.NativeEndian.PutUint32(^uint32(Mark)), Xor: binaryutil.NativeEndian.PutUint32(Mark),
+	}
+	if kind == ctMark {
+		return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: register}, or, &expr.Ct{Key: expr.CtKeyMARK, Register: register, SourceRegister: true}}
+	}
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: register}, or, &expr.Meta{Key: expr.MetaKeyMARK, Register: register, SourceRegister: true}}
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Options of the agent. Each flag has an environment variable of the same name in upper case with underscores.
+type Options struct {
+	NodeName       string
+	ClusterName    string
+	StateDir       string
+	CNIConfDir     string
+	MetricsAddress string
+	HealthAddress  string
+	MTU            int
+}
+
+// ParseOptions reads flags, and the environment where a flag is not given.
+func ParseOptions(args []string) (Options, error) {
+	var o Options
+	flags := pflag.NewFlagSet("agent", pflag.ContinueOnError)
+	flags.StringVar(&o.NodeName, "node-name", "", "name of the Node object of this node (required)")
+	flags.StringVar(&o.ClusterName, "cluster-name", "", "name of the EKS cluster, for the tags of ENIs (required)")
+	flags.StringVar(&o.StateDir, "state-dir", "/run/dovetail", "state that the CNI plugin shares")
+	flags.StringVar(&o.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the container runtime looks for CNI configurations")
+	flags.StringVar(&o.MetricsAddress, "metrics-address", ":61680", "where /metrics is served")
+	flags.StringVar(&o.HealthAddress, "health-address", ":61681", "where /healthz is served")
+	flags.IntVar(&o.MTU, "mtu", 9001, "MTU of ENIs and pods, 576 to 9001")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if value, ok := os.LookupEnv(name); ok && !f.Changed {
+			if err := f.Value.Set(value); err != nil {
+				errs = append(errs, fmt.Errorf("%s=%q: %w", name, value, err))
+			}
+		}
+	})
+	return o, errors.Join(errors.Join(errs...), o.validate())
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if o.NodeName == "" {
+		errs = append(errs, errors.New("--node-name (NODE_NAME) is required: give the pod's spec.nodeName"))
+	}
+	if o.ClusterName == "" {
+		errs = append(errs, errors.New("--cluster-name (CLUSTER_NAME) is required"))
+	}
+	if o.MTU < 576 || o.MTU > 9001 {
+		errs = append(errs, fmt.Errorf("--mtu %d is outside of 576..9001", o.MTU))
+	}
+	return errors.Join(errs...)
+}

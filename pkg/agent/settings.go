@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+)
+
+// settings of the node: what its PodNetwork says, with the defaults of one that says nothing.
+type settings struct {
+	nodeLabel   string
+	prefixes    bool // prefix delegation
+	targets     pool.Targets
+	cooldown    time.Duration
+	snat        bool
+	randomPorts bool
+	excluded    []netip.Prefix
+}
+
+func defaultSettings() settings {
+	return settings{
+		nodeLabel: corev1.LabelTopologyZone, prefixes: true, targets: pool.Targets{Prefix: 1, ENI: 1},
+		cooldown: 30 * time.Second, snat: true, randomPorts: true,
+	}
+}
+
+// settingsOf a PodNetwork.
+func settingsOf(network *v1alpha1.PodNetwork) settings {
+	s := defaultSettings()
+	spec := network.Spec
+	if spec.ENIConfigs.NodeLabel != "" {
+		s.nodeLabel = spec.ENIConfigs.NodeLabel
+	}
+	s.prefixes = spec.Addressing.PrefixDelegation != v1alpha1.Disabled
+	if warm := spec.Addressing.Warm; warm != nil {
+		set := func(target *int, value *int32) {
+			if value != nil {
+				*target = int(*value)
+			}
+		}
+		set(&s.targets.Prefix, warm.PrefixTarget)
+		set(&s.targets.IP, warm.IPTarget)
+		set(&s.targets.MinimumIP, warm.MinimumIPTarget)
+		set(&s.targets.ENI, warm.ENITarget)
+	}
+	s.cooldown = spec.Addressing.Cooldown.Duration
+	s.snat = spec.SNAT.Policy != v1alpha1.SNATNone
+	s.randomPorts = spec.SNAT.RandomizePorts == nil || *spec.SNAT.RandomizePorts
+	for _, cidr := range spec.SNAT.ExcludeCIDRs {
+		if p, err := netip.ParsePrefix(cidr); err == nil { // the API server lets nothing else in
+			s.excluded = append(s.excluded, p.Masked())
+		}
+	}
+	return s
+}
+
+func (a *Agent) settings(ctx context.Context, node *corev1.Node) (settings, error) {
+	name := node.Labels[v1alpha1.LabelPodNetwork]
+	if name == "" {
+		return defaultSettings(), nil
+	}
+	network := &v1alpha1.PodNetwork{}
+	err := a.kube.Get(ctx, client.ObjectKey{Name: name}, network)
+	if apierrors.IsNotFound(err) { // deleted: its nodes go on until they are replaced
+		return defaultSettings(), nil
+	}
+	if err != nil {
+		return settings{}, fmt.Errorf("reading PodNetwork %s: %w", name, err)
+	}
+	return settingsOf(network), nil
+}
+
+// eniConfigName chooses as aws-node does: the label of an outside manager, the annotation, the label that the pod network
+// names, then "default". tried says where the name came from.
+func eniConfigName(node *corev1.Node, nodeLabel string) (name, tried string) {
+	if name := node.Labels[v1alpha1.LabelExternalENIConfig]; name != "" {
+		return name, "label " + v1alpha1.LabelExternalENIConfig
+	}
+	if name := node.Annotations[v1alpha1.AnnotationENIConfig]; name != "" {
+		return name, "annotation " + v1alpha1.AnnotationENIConfig
+	}
+	if name := node.Labels[nodeLabel]; name != "" {
+		return name, "label " + nodeLabel
+	}
+	return v1alpha1.DefaultENIConfig, "no label or annotation of the node names another"
+}
+
+// shortage is an error that a person can act on.
+type shortage struct {
+	reason, message string
+}
+
+func (s *shortage) Error() string { return s.message }
+
+func (a *Agent) eniConfig(ctx context.Context, node *corev1.Node, nodeLabel string) (*eniconfig.ENIConfig, error) {
+	name, tried := eniConfigName(node, nodeLabel)
+	config := &eniconfig.ENIConfig{}
+	err := a.kube.Get(ctx, client.ObjectKey{Name: name}, config)
+	if err == nil {
+		return config, nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("reading ENIConfig %s: %w", name, err)
+	}
+	all := &eniconfig.ENIConfigList{}
+	if err := a.kube.List(ctx, all); err != nil {
+		return nil, fmt.Errorf("listing ENIConfigs: %w", err)
+	}
+	var names []string
+	for _, config := range all.Items {
+		names = append(names, config.Name)
+	}
+	slices.Sort(names)
+	have := "there is none"
+	if len(names) > 0 {
+		have = "there are " + strings.Join(names, ", ")
+	}
+	return nil, &shortage{"ENIConfigMissing", fmt.Sprintf("no ENIConfig is named %q (%s); %s", name, tried, have)}
+}
+
+// geometry of the instance: from the labels that the controller puts on a node, else from EC2, once.
+func (a *Agent) geometryOf(ctx context.Context, node *corev1.Node) (pool.Geometry, error) {
+	enis, err1 := strconv.Atoi(node.Labels[v1alpha1.LabelENIs])
+	ips, err2 := strconv.Atoi(node.Labels[v1alpha1.LabelIPsPerENI])
+	if err1 == nil && err2 == nil {
+		return pool.Geometry{ENIs: enis, AddressesPerENI: ips}, nil
+	}
+	if a.geometry == nil {
+		info, err := a.enis.Limits(ctx, a.instance.Type)
+		if err != nil {
+			return pool.Geometry{}, err
+		}
+		g := podcapacity.GeometryOf(info)
+		a.geometry = &pool.Geometry{ENIs: g.ENIs, AddressesPerENI: g.IPsPerENI}
+	}
+	return *a.geometry, nil
+}
