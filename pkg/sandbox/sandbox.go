@@ -184,7 +184,8 @@ func (s *Sandbox) Command(ctx context.Context, target Target, args ...string) (*
 		if pid == 0 {
 			return nil, fmt.Errorf("instance %s is not running in the sandbox", target.Instance)
 		}
-		enter = append(enter, "--", "nsenter", "--target", strconv.Itoa(pid), "--mount", "--net", "--pid")
+		// The network namespace by its file: a thread of the process may be in a pod's for a moment.
+		enter = append(enter, "--", "nsenter", "--target", strconv.Itoa(pid), "--mount", "--pid", "--net="+filepath.Join(namespaceDir, target.Instance))
 	}
 	if target.PodUID != "" {
 		enter = append(enter, "--", "nsenter", "--net="+filepath.Join(kubelet.NetNSDir, target.PodUID))

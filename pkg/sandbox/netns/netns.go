@@ -20,14 +20,7 @@ import (
 // Create makes a network namespace, with loopback up, and binds it to a file that must not exist.
 func Create(path string) error {
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: no other goroutine may run on a thread in a strange namespace
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("creating a network namespace: %w", err)
-			return
-		}
-		done <- Bind(path)
-	}()
+	go func() { done <- createBound(path) }()
 	if err := <-done; err != nil {
 		return err
 	}
@@ -42,6 +35,29 @@ func Create(path string) error {
 		return errors.Join(err, Delete(path))
 	}
 	return nil
+}
+
+// createBound makes a namespace on the calling goroutine's thread, binds it, and takes the thread back to where it was. A
+// thread that could not go back is never unlocked, so that no other goroutine runs there. To leave every thread locked
+// would not do: the runtime cannot end a process's first thread, and its namespace is what others take for the process's.
+func createBound(path string) error {
+	runtime.LockOSThread()
+	origin, err := ns.GetCurrentNS()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer origin.Close()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("creating a network namespace: %w", err)
+	}
+	err = Bind(path)
+	if back := origin.Set(); back != nil {
+		return errors.Join(err, back)
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // Bind gives the namespace of the calling thread a file, which must not exist.
