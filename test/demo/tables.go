@@ -52,7 +52,8 @@ func printProbes(out io.Writer, probes []scenario.Probe) {
 	for _, p := range probes {
 		saw := p.Saw
 		if p.Err != nil {
-			saw, _, _ = strings.Cut(p.Err.Error(), "\n")
+			saw = p.Err.Error()
+			saw = saw[strings.LastIndex(saw, "\n")+1:] // what the program inside said
 		}
 		rows = append(rows, row(mark(p.Check() == nil), p.Path, p.From, p.To, saw))
 	}

@@ -18,11 +18,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// The sandbox's host on the internet and the ports of the scenario's listeners.
+// What a user is told of the sandbox: its cluster, and its host on the internet.
 const (
+	clusterName  = "dovetail-sandbox"
 	internetHost = "203.0.113.80"
-	podPort      = 8080
-	nodePort     = 18080 // no program of a node listens there
+)
+
+// Ports of the scenario's listeners.
+const (
+	podPort  = 8080
+	nodePort = 18080 // no program of a node listens there
 )
 
 // Probe is one connection that was tried with real packets.
@@ -190,14 +195,7 @@ func (s *Sandbox) dialFromNode(ctx context.Context, path string, node Node, to s
 type apiServer struct{ endpoint, ca, version string }
 
 func (s *Sandbox) apiServer(ctx context.Context) (apiServer, error) {
-	clusters, err := s.eks.ListClusters(ctx, &eks.ListClustersInput{})
-	if err != nil {
-		return apiServer{}, fmt.Errorf("listing clusters: %w", err)
-	}
-	if len(clusters.Clusters) != 1 {
-		return apiServer{}, fmt.Errorf("EKS lists the clusters %v; want one", clusters.Clusters)
-	}
-	out, err := s.eks.DescribeCluster(ctx, &eks.DescribeClusterInput{Name: &clusters.Clusters[0]})
+	out, err := s.eks.DescribeCluster(ctx, &eks.DescribeClusterInput{Name: aws.String(clusterName)})
 	if err != nil {
 		return apiServer{}, fmt.Errorf("describing the cluster: %w", err)
 	}

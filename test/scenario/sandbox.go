@@ -125,8 +125,18 @@ type CommandError struct {
 	Err    error
 }
 
+// longestArg is what an error shows of an argument: certificates are among them.
+const longestArg = 80
+
 func (e *CommandError) Error() string {
-	return fmt.Sprintf("dovetail %s: %v\n%s", strings.Join(e.Args, " "), e.Err, e.Output)
+	var command strings.Builder
+	for _, arg := range e.Args {
+		if len(arg) > longestArg {
+			arg = arg[:longestArg] + "…"
+		}
+		command.WriteString(" " + arg)
+	}
+	return fmt.Sprintf("dovetail%s: %v\n%s", command.String(), e.Err, e.Output)
 }
 
 func (e *CommandError) Unwrap() error { return e.Err }
