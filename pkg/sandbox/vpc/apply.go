@@ -148,7 +148,7 @@ func (n *Network) plugIn(name string, c cable) error {
 	err = netns.Do(n.RouterPath(), func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = name, MTU
-		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: c.guest.link, PeerNamespace: netlink.NsFd(int(guest)), PeerHardwareAddr: c.eni.MAC}
+		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: c.guest.link, PeerMTU: MTU, PeerNamespace: netlink.NsFd(int(guest)), PeerHardwareAddr: c.eni.MAC}
 		if err := netlink.LinkAdd(veth); err != nil {
 			return err
 		}
@@ -161,6 +161,8 @@ func (n *Network) plugIn(name string, c cable) error {
 			netns.Sysctl("ipv4/conf/"+name+"/rp_filter", "1"), // no address that the ENI does not hold
 			netns.Sysctl("ipv4/neigh/"+name+"/proxy_delay", "0"),
 			netlink.LinkSetUp(link),
+			// EC2 asks no guest who holds an address: what is for an ENI is delivered to its MAC.
+			netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: c.eni.Primary.AsSlice(), HardwareAddr: c.eni.MAC, State: netlink.NUD_PERMANENT}),
 		)
 	})
 	if err != nil || c.device != 0 {
@@ -177,7 +179,7 @@ func configureGuest(c cable) error {
 	if err := addAddress(c.guest.link, netip.PrefixFrom(c.eni.Primary, c.subnet.CIDR.Bits()).String()); err != nil {
 		return err
 	}
-	if err := errors.Join(netlink.LinkSetMTU(link, MTU), netlink.LinkSetUp(link)); err != nil {
+	if err := netlink.LinkSetUp(link); err != nil {
 		return err
 	}
 	if !strings.HasPrefix(c.guest.link, "eth") {
@@ -220,8 +222,9 @@ func applyRoutes(s aws.Snapshot, cables map[string]cable) error {
 		if err != nil {
 			return err
 		}
-		for _, p := range addressesOf(c.eni) {
-			add(netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(p), Scope: netlink.SCOPE_LINK})
+		add(netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(host(c.eni.Primary)), Scope: netlink.SCOPE_LINK})
+		for _, p := range addressesOf(c.eni)[1:] {
+			add(netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(p), Gw: c.eni.Primary.AsSlice(), Flags: int(netlink.FLAG_ONLINK)})
 		}
 	}
 	for _, vpc := range s.VPCs {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
+	vishnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
@@ -122,6 +123,7 @@ func TestASecondaryENIArrivesBareAndCarriesItsPrefix(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, mac(3).String(), link.Attrs().HardwareAddr.String())
 		require.Zero(t, link.Attrs().Flags&net.FlagUp)
+		require.Equal(t, vpc.MTU, link.Attrs().MTU)
 		addresses, err := netlink.AddrList(link, netlink.FAMILY_V4)
 		require.NoError(t, err)
 		require.Empty(t, addresses)
@@ -182,6 +184,49 @@ func TestOnlySubnetsWithARouteToTheNATGatewayReachTheInternet(t *testing.T) {
 
 	_, err = get(n.InstancePath("i-b"), "", url)
 	require.Error(t, err)
+}
+
+func TestWhatIsForAPrefixIsDeliveredWithoutAskingTheGuest(t *testing.T) {
+	n := start(t)
+	require.NoError(t, n.Apply(twoInstances()))
+	// A pod of i-a: its own namespace, behind a link of the instance. The instance answers no ARP for it.
+	pod := n.InstancePath("i-a") + "-pod"
+	require.NoError(t, netns.Create(pod))
+	podNS, err := vishnetns.GetFromPath(pod)
+	require.NoError(t, err)
+	defer podNS.Close()
+	address := &net.IPNet{IP: net.IPv4(100, 64, 0, 20), Mask: net.CIDRMask(32, 32)}
+	everywhere := &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
+	require.NoError(t, netns.Do(n.InstancePath("i-a"), func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "pod0"
+		require.NoError(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(podNS))}))
+		link, err := netlink.LinkByName("pod0")
+		require.NoError(t, err)
+		eth1, err := netlink.LinkByName("eth1")
+		require.NoError(t, err)
+		require.NoError(t, netns.Sysctl("ipv4/ip_forward", "1"))
+		require.NoError(t, netlink.LinkSetUp(link))
+		require.NoError(t, netlink.LinkSetUp(eth1))
+		require.NoError(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: address}))
+		require.NoError(t, netns.Sysctl("ipv4/conf/pod0/proxy_arp", "1"))
+		require.NoError(t, netlink.AddrAdd(eth1, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(100, 64, 0, 5), Mask: net.CIDRMask(19, 32)}}))
+		require.NoError(t, netlink.RouteAdd(&netlink.Route{Table: 1001, LinkIndex: eth1.Attrs().Index, Gw: net.IPv4(100, 64, 0, 1), Dst: everywhere}))
+		rule := netlink.NewRule()
+		rule.Src, rule.Table, rule.Priority = address, 1001, 1536
+		return netlink.RuleAdd(rule)
+	}))
+	require.NoError(t, netns.Do(pod, func() error {
+		link, err := netlink.LinkByName("eth0")
+		require.NoError(t, err)
+		require.NoError(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: address}))
+		require.NoError(t, netlink.LinkSetUp(link))
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: everywhere})
+	}))
+	whoami(t, pod, "100.64.0.20:80")
+	seen, err := get(n.InstancePath("i-b"), "", "http://100.64.0.20:80")
+	require.NoError(t, err)
+	require.Equal(t, "10.0.1.10", seen)
 }
 
 func TestNobodyAnswersForAnAddressThatNoENIHolds(t *testing.T) {
