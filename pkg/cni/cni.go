@@ -97,7 +97,7 @@ func Add(a *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	wired := wiring{netns: a.Netns, ifName: a.IfName, hostName: hostName(owner(a)), address: address, mtu: doc.MTU, table: doc.PodTable}
+	wired := wiring{netns: a.Netns, ifName: a.IfName, hostName: hostName(owner(a)), address: address, primary: doc.PrimaryAddress, mtu: doc.MTU, table: doc.PodTable}
 	result, err := wired.setup()
 	if err != nil {
 		return failed("wiring the pod failed", errors.Join(err, wired.teardown(), store.Release(owner(a), time.Now())))

@@ -38,6 +38,9 @@ func node(t *testing.T, prefixes ...string) string {
 		doc.ENIs[0].Prefixes = append(doc.ENIs[0].Prefixes, netip.MustParsePrefix(p))
 	}
 	require.NoError(t, pool.Write(dir, doc))
+	lo, err := netlink.LinkByName("lo")
+	require.NoError(t, err)
+	require.NoError(t, netlink.AddrReplace(lo, &netlink.Addr{IPNet: netlink.NewIPNet(doc.PrimaryAddress.AsSlice())}))
 	return dir
 }
 
@@ -113,6 +116,7 @@ func TestAddWiresThePodAndDelTakesItDown(t *testing.T) {
 	routes := podRoutes(t)
 	require.Len(t, routes, 1)
 	require.Equal(t, "100.64.0.16/32", routes[0].Dst.String())
+	require.Equal(t, "10.0.0.10", routes[0].Src.String())
 	require.NoError(t, netns.Do(args.Netns, func() error {
 		link, err := netlink.LinkByName("eth0")
 		require.NoError(t, err)

@@ -38,7 +38,9 @@ func digest(o lease.Owner) string {
 type wiring struct {
 	netns, ifName, hostName string
 	address                 addr
-	mtu, table              int
+	// primary is the node's own address: what the node, and so the kubelet's probes, come to the pod with.
+	primary    addr
+	mtu, table int
 }
 
 // setup wires the pod. Remains of an attempt that did not come to its end are replaced.
@@ -67,7 +69,7 @@ func (w wiring) setup() (*types100.Result, error) {
 		return nil, fmt.Errorf("host's end %s: %w", w.hostName, err)
 	}
 	route := w.route()
-	route.LinkIndex = link.Attrs().Index
+	route.LinkIndex, route.Src = link.Attrs().Index, w.primary.AsSlice()
 	if err := netlink.RouteReplace(&route); err != nil {
 		return nil, fmt.Errorf("route to %s in table %d: %w", w.address, w.table, err)
 	}

@@ -2,10 +2,10 @@
 
 // Package launch puts pod networks into the seams that karpenter-provider-aws offers between an EC2NodeClass and a
 // fleet request: what an instance type can hold (InstanceTypes), where it can be had (Offerings), what it takes from
-// the node subnet (Subnets), what its user data says (LaunchTemplates), and which types go into one request (Groups).
+// the node subnet (Subnets), what its user data says (Templates), and which types go into one request (Groups).
 //
 // The numbers are computed once, in InstanceTypes, and travel on the instance type: the scheduler reads them there, and
-// so does LaunchTemplates.
+// so does Templates.
 package launch
 
 import (

@@ -194,7 +194,7 @@ func TestUserDataSaysWhatTheSchedulerCounted(t *testing.T) {
 func launchTemplates(t *testing.T, class *ec2nodeclass.EC2NodeClass, its []*cloudprovider.InstanceType) []*amifamily.LaunchTemplate {
 	t.Helper()
 	opts := &amifamily.Options{ClusterName: "test", ClusterEndpoint: "https://10.0.0.9", ClusterCIDR: aws.String("172.20.0.0/16"), CABundle: aws.String("Y2E=")}
-	templates, err := launch.LaunchTemplates{Upstream: amifamily.NewDefaultResolver("us-east-1")}.Resolve(
+	templates, err := launch.Templates{Upstream: amifamily.NewDefaultResolver("us-east-1")}.Resolve(
 		class, &karpv1.NodeClaim{}, its, karpv1.CapacityTypeOnDemand, "default", opts, "", 0)
 	require.NoError(t, err)
 	return templates

@@ -93,7 +93,7 @@ func newProviders(ctx context.Context, core *coreoperator.Operator, api clients,
 	}
 	p.ami = amifamily.NewDefaultProvider(core.Clock, p.version, awsssm.NewDefaultProvider(ssm.NewFromConfig(api.config), p.ssmCache),
 		api.ec2, newCache(options.FromContext(ctx).AMIRefreshInterval))
-	p.amiResolver = launch.LaunchTemplates{Upstream: amifamily.NewDefaultResolver(api.config.Region)}
+	p.amiResolver = launch.Templates{Upstream: amifamily.NewDefaultResolver(api.config.Region)}
 	p.placementGroup = placementgroup.NewProvider(api.ec2, newCache(awscache.DefaultTTL), newCache(awscache.PlacementGroupAvailabilityTTL))
 	p.capacityReservation = capacityreservation.NewProvider(api.ec2, core.Clock, newCache(awscache.DefaultTTL), newCache(awscache.CapacityReservationAvailabilityTTL))
 	p.launchTemplate = launchtemplate.NewDefaultProvider(ctx, newCache(awscache.DefaultTTL), api.ec2, api.eks, p.amiResolver, p.securityGroup,

@@ -50,6 +50,9 @@ func (m *machines) stop(s aws.Snapshot) {
 		_ = machine.cmd.Process.Kill() // it may have ended by itself
 		<-machine.done
 		delete(m.running, id)
+		if err := os.RemoveAll(m.disk(id)); err != nil {
+			m.d.log.Warn("removing an instance's disk", "instance", id, "error", err)
+		}
 	}
 }
 
@@ -73,7 +76,7 @@ func (m *machines) start(s aws.Snapshot) error {
 }
 
 func (m *machines) boot(instance aws.Instance) (*machine, error) {
-	dir := filepath.Join(m.d.opts.Dir, "instances", instance.ID)
+	dir := m.disk(instance.ID)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -105,6 +108,11 @@ func (m *machines) boot(instance aws.Instance) (*machine, error) {
 		}
 	}()
 	return booted, nil
+}
+
+// disk of an instance, which ends with it.
+func (m *machines) disk(instanceID string) string {
+	return filepath.Join(m.d.opts.Dir, "instances", instanceID)
 }
 
 func (m *machines) status() []InstanceStatus {

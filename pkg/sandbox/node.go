@@ -28,7 +28,11 @@ func RunNode(ctx context.Context, opts NodeOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := instanceRoot(opts.BinDir, own, filepath.Dir(self)); err != nil {
+	logs := filepath.Join(logDir(opts.Dir), opts.InstanceID)
+	if err := os.MkdirAll(logs, 0o755); err != nil {
+		return err
+	}
+	if err := instanceRoot(opts.BinDir, own, logs, filepath.Dir(self)); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(opts.InstanceID)); err != nil {
@@ -48,7 +52,8 @@ func RunNode(ctx context.Context, opts NodeOptions) error {
 		Programs:      programs,
 		ContainerInit: []string{self, "sandbox", "container"},
 		RootDir:       filepath.Join(own, "kubelet"),
-		InstanceType:  figures,
+		LogDir:        logs,
+		InstanceType:  hardware,
 		Log:           log,
 	})
 	if err != nil {
@@ -57,11 +62,15 @@ func RunNode(ctx context.Context, opts NodeOptions) error {
 	return k.Run(ctx)
 }
 
-// figures of an instance type: vCPUs and memory.
-func figures(name string) (cpus, memoryMiB int64, ok bool) {
+func hardware(name string) (kubelet.Hardware, bool) {
 	info, ok := instancetypes.Info(name)
 	if !ok {
-		return 0, 0, false
+		return kubelet.Hardware{}, false
 	}
-	return int64(aws.ToInt32(info.VCpuInfo.DefaultVCpus)), aws.ToInt64(info.MemoryInfo.SizeInMiB), true
+	enis, addresses := aws.ToInt32(info.NetworkInfo.MaximumNetworkInterfaces), aws.ToInt32(info.NetworkInfo.Ipv4AddressesPerInterface)
+	return kubelet.Hardware{
+		CPUs: int64(aws.ToInt32(info.VCpuInfo.DefaultVCpus)), MemoryMiB: aws.ToInt64(info.MemoryInfo.SizeInMiB),
+		// As the AMIs' eni-max-pods.txt; two more pods use the node's own network.
+		MaxPods: int(enis*(addresses-1) + 2),
+	}, true
 }

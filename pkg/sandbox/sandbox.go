@@ -78,9 +78,6 @@ var (
 
 // Up starts a sandbox and returns when the controller in it is available.
 func Up(ctx context.Context, opts Options) (*Sandbox, error) {
-	if _, err := Open(opts.Dir); err == nil {
-		return nil, fmt.Errorf("%w (in %s)", ErrRunning, opts.Dir)
-	}
 	if err := controlplane.CheckBuilt(opts.BinDir); err != nil {
 		return nil, err
 	}
@@ -92,10 +89,16 @@ func Up(ctx context.Context, opts Options) (*Sandbox, error) {
 	if _, err := aws.ProfileByName(opts.Latency); err != nil {
 		return nil, err
 	}
-	for _, tool := range []string{"nsenter"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return nil, fmt.Errorf("%s is missing: apt-get install util-linux", tool)
-		}
+	if _, err := exec.LookPath("nsenter"); err != nil {
+		return nil, fmt.Errorf("nsenter is missing: apt-get install util-linux")
+	}
+	unlock, err := lock(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := Open(opts.Dir); err == nil {
+		return nil, fmt.Errorf("%w (in %s)", ErrRunning, opts.Dir)
 	}
 	if err := clear(opts.Dir); err != nil {
 		return nil, err
@@ -327,7 +330,23 @@ func loopback() (address string, file *os.File, err error) {
 	return listener.Addr().String(), file, err
 }
 
-// clear removes the state of a sandbox that does not run, but for its logs' folder, which it empties of nothing.
+// lock keeps a second Up off a directory in which one is under way.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("another `dovetail sandbox up` is under way in %s: %w", dir, err)
+	}
+	return func() { file.Close() }, nil
+}
+
+// clear removes the state of a sandbox that does not run, and keeps its logs.
 func clear(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

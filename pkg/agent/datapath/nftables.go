@@ -170,7 +170,7 @@ func sameElements(a, b []nftables.SetElement) bool {
 			if e.IntervalEnd && bytes.Equal(e.Key, []byte{0, 0, 0, 0}) {
 				continue // the kernel adds where the first interval does not start at 0.0.0.0
 			}
-			out = append(out, fmt.Sprint(e.Key, e.IntervalEnd))
+			out = append(out, fmt.Sprintf("%v %t", e.Key, e.IntervalEnd))
 		}
 		slices.Sort(out)
 		return out

@@ -99,13 +99,13 @@ type Input struct {
 type Action string
 
 const (
-	// Satisfied: nothing is missing.
+	// Satisfied says that nothing is missing.
 	Satisfied Action = "Satisfied"
 	// Assign more units to an attached ENI.
 	Assign Action = "Assign"
 	// Create and attach an ENI that brings its units along.
 	Create Action = "Create"
-	// Exhausted: more is wanted and the instance or the subnets allow none.
+	// Exhausted says that more is wanted, and the instance or the subnets allow none.
 	Exhausted Action = "Exhausted"
 )
 

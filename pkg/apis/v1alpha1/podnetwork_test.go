@@ -72,7 +72,7 @@ func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
 		require.NoError(t, apply(t, c, "label", `spec: {eniConfigs: {nodeLabel: k8s.amazonaws.com/eniConfig}}`))
 	})
 	for name, test := range map[string]struct{ spec, message string }{
-		"unknown-field":   {`spec: {adressing: {}}`, `unknown field "spec.adressing"`},
+		"unknown-field":   {`spec: {addresses: {}}`, `unknown field "spec.addresses"`},
 		"enum":            {`spec: {instanceTypes: Mixed}`, `supported values: "Homogeneous", "Flexible"`},
 		"cidr":            {`spec: {snat: {excludeCIDRs: [172.16.0.0]}}`, "must be an IPv4 CIDR such as 172.16.0.0/12"},
 		"cidr-v6":         {`spec: {snat: {excludeCIDRs: ["fd00::/8"]}}`, "must be an IPv4 CIDR"},

@@ -7,14 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,7 +62,8 @@ func (c *container) runToCompletion(ctx context.Context) error {
 	}
 }
 
-// start runs the container in the background and starts it again whenever its program ends.
+// start runs the container in the background and starts it again, as its pod's restart policy says, when its program
+// ends.
 func (c *container) start(ctx context.Context) {
 	ctx, c.cancel = context.WithCancel(ctx)
 	if c.program == "" {
@@ -77,10 +75,12 @@ func (c *container) start(ctx context.Context) {
 			c.keepRunning(ctx)
 		}()
 	}
-	if c.spec.ReadinessProbe == nil {
-		return
+	if c.spec.ReadinessProbe != nil {
+		go c.probe(ctx, c.spec.ReadinessProbe, c.setReady)
 	}
-	go c.probe(ctx, c.spec.ReadinessProbe)
+	if c.spec.LivenessProbe != nil && c.program != "" {
+		go c.probe(ctx, c.spec.LivenessProbe, c.keepAlive)
+	}
 }
 
 func (c *container) keepRunning(ctx context.Context) {
@@ -93,6 +93,9 @@ func (c *container) keepRunning(ctx context.Context) {
 		}
 		if time.Since(started) > 10*time.Minute { // the kubelet forgets crashes that long ago
 			backoff = restartBackoff()
+		}
+		if policy := c.w.pod.Spec.RestartPolicy; policy == corev1.RestartPolicyNever || (policy == corev1.RestartPolicyOnFailure && err == nil) {
+			return
 		}
 		reason := "the program ended"
 		if err != nil {
@@ -139,7 +142,7 @@ func (c *container) runOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(filepath.Join(c.w.k.opts.RootDir, c.w.pod.Name+"."+c.spec.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(filepath.Join(c.w.k.opts.LogDir, c.w.pod.Name+"."+c.spec.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
@@ -163,7 +166,10 @@ func (c *container) runOnce(ctx context.Context) error {
 		result <- cmd.Wait()
 	}()
 	err = <-result
-	code := int32(0)
+	code, outcome := int32(0), "Completed"
+	if err != nil {
+		outcome = "Error"
+	}
 	if cmd.ProcessState != nil {
 		code = int32(cmd.ProcessState.ExitCode()) //nolint:gosec // -1 to 255
 	}
@@ -171,7 +177,7 @@ func (c *container) runOnce(ctx context.Context) error {
 	c.process = nil
 	c.ready = false
 	c.mu.Unlock()
-	c.setState(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: "Error", FinishedAt: metav1.Now()}})
+	c.setState(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: outcome, FinishedAt: metav1.Now()}})
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(c.program), err)
 	}
@@ -232,80 +238,4 @@ func (c *container) containerStatus() corev1.ContainerStatus {
 		Ready: c.ready && started, Started: &started, RestartCount: c.restarts,
 		ContainerID: "dovetail://" + string(c.w.uid) + "/" + c.spec.Name,
 	}
-}
-
-// probe keeps ready as the kubelet would: after successThreshold good answers, until failureThreshold bad ones.
-func (c *container) probe(ctx context.Context, probe *corev1.Probe) {
-	period := time.Duration(max(probe.PeriodSeconds, 1)) * time.Second
-	if !pause(ctx, time.Duration(probe.InitialDelaySeconds)*time.Second) {
-		return
-	}
-	good, bad := int32(0), int32(0)
-	for {
-		err := c.probeOnce(ctx, probe)
-		if err == nil {
-			good, bad = good+1, 0
-		} else {
-			good, bad = 0, bad+1
-		}
-		c.mu.Lock()
-		before := c.ready
-		if good >= max(probe.SuccessThreshold, 1) {
-			c.ready = true
-		} else if bad >= max(probe.FailureThreshold, 1) {
-			c.ready = false
-		}
-		after := c.ready
-		c.mu.Unlock()
-		if before != after {
-			c.w.changed()
-		}
-		if !pause(ctx, period) {
-			return
-		}
-	}
-}
-
-var errProbeKind = errors.New("a probe of this kind needs a program in the container")
-
-func (c *container) probeOnce(ctx context.Context, probe *corev1.Probe) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(probe.TimeoutSeconds, 1))*time.Second)
-	defer cancel()
-	switch {
-	case probe.HTTPGet != nil:
-		url := fmt.Sprintf("%s://%s%s", strings.ToLower(string(probe.HTTPGet.Scheme)),
-			net.JoinHostPort(c.w.ip.String(), strconv.Itoa(c.port(probe.HTTPGet.Port.String()))), probe.HTTPGet.Path)
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return err
-		}
-		response.Body.Close()
-		if response.StatusCode < 200 || response.StatusCode >= 400 {
-			return fmt.Errorf("HTTP probe failed with statuscode: %d", response.StatusCode)
-		}
-		return nil
-	case probe.TCPSocket != nil:
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(c.w.ip.String(), strconv.Itoa(c.port(probe.TCPSocket.Port.String()))))
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	default:
-		return errProbeKind
-	}
-}
-
-// port resolves a port by number or by its name in the container.
-func (c *container) port(s string) int {
-	for _, p := range c.spec.Ports {
-		if p.Name == s {
-			return int(p.ContainerPort)
-		}
-	}
-	number, _ := strconv.Atoi(s) // 0 where it is neither: the probe fails and says so
-	return number
 }

@@ -4,6 +4,7 @@ package kubelet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -55,7 +56,12 @@ func RunContainerInit(input io.Reader) error {
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	return fmt.Errorf("%s: %w", program, unix.Exec(program, append([]string{program}, spec.Args...), spec.Env))
+	err := unix.Exec(program, append([]string{program}, spec.Args...), spec.Env)
+	if errors.Is(err, unix.ENOENT) {
+		// The program is there, so it is its loader that is not.
+		return fmt.Errorf("%s is linked dynamically, and its image holds nothing but the program: build it with CGO_ENABLED=0, as make build does", spec.Program)
+	}
+	return fmt.Errorf("%s: %w", program, err)
 }
 
 func bind(m Mount, root string) error {

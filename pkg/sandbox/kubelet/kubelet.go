@@ -6,7 +6,7 @@
 //
 // Containers of images that it has a program for are processes in a mount namespace of their own, with the pod's
 // arguments, environment and volumes; a container of any other image is its pod's network namespace and nothing else. It
-// does not enforce resources, security contexts or probes of a kind that it does not know.
+// does not enforce resources and security contexts.
 package kubelet
 
 import (
@@ -41,13 +41,22 @@ type Options struct {
 	Programs map[string]string
 	// ContainerInit is the command that prepares a container's mounts and becomes its program: see RunContainerInit.
 	ContainerInit []string
-	// RootDir holds pods' volumes and containers' logs.
+	// RootDir holds pods' volumes.
 	RootDir string
-	// Memory and CPUs of an instance type.
-	InstanceType func(name string) (cpus, memoryMiB int64, ok bool)
+	// LogDir gets a file <pod>.<container>.log for each container that runs; default RootDir.
+	LogDir string
+	// InstanceType answers what the machine is made of.
+	InstanceType func(name string) (Hardware, bool)
 
 	CNIBinDir, CNIConfDir, CNICacheDir string // defaults: /opt/cni/bin, /etc/cni/net.d, /var/lib/cni
 	Log                                *slog.Logger
+}
+
+// Hardware of an instance type.
+type Hardware struct {
+	CPUs, MemoryMiB int64
+	// MaxPods is what the AMI's bootstrap takes where the user data say nothing: a pod for each secondary address.
+	MaxPods int
 }
 
 // Kubelet of one instance.
@@ -59,6 +68,7 @@ type Kubelet struct {
 	client   kubernetes.Interface
 	events   record.EventRecorder
 	network  network
+	hardware Hardware
 	node     *corev1.Node
 
 	mu   sync.Mutex
@@ -79,6 +89,10 @@ func New(ctx context.Context, opts Options) (*Kubelet, error) {
 	raw, err := k.readMetadata(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("instance metadata service: %w", err)
+	}
+	var ok bool
+	if k.hardware, ok = opts.InstanceType(k.identity.instanceType); !ok {
+		return nil, fmt.Errorf("instance type %s is unknown", k.identity.instanceType)
 	}
 	if k.userData, err = DecodeUserData(raw); err != nil {
 		return nil, err
@@ -108,6 +122,7 @@ func (o *Options) complete() {
 	set(&o.CNIConfDir, "/etc/cni/net.d")
 	set(&o.CNICacheDir, "/var/lib/cni")
 	set(&o.RootDir, "/var/lib/kubelet")
+	set(&o.LogDir, o.RootDir)
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -116,8 +131,10 @@ func (o *Options) complete() {
 // Run registers the node and serves its pods until the context ends, then stops their processes. Pods' network
 // namespaces end with the instance.
 func (k *Kubelet) Run(ctx context.Context) error {
-	if err := os.MkdirAll(k.opts.RootDir, 0o755); err != nil {
-		return err
+	for _, dir := range []string{k.opts.RootDir, k.opts.LogDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
 	}
 	if err := k.register(ctx); err != nil {
 		return fmt.Errorf("registering node %s: %w", k.identity.hostname, err)

@@ -30,17 +30,13 @@ const (
 	visibleMemoryPercent = 97
 	rootVolume           = "20Gi"
 	// What a kubelet sets when its configuration does not.
-	defaultMaxPods           = 110
 	defaultEvictionMemory    = "100Mi"
 	defaultEvictionNodeFSPct = 10
 )
 
 // register creates the Node as the kubelet does: with the taints and labels of the user data, not Ready.
 func (k *Kubelet) register(ctx context.Context) error {
-	capacity, err := k.capacity()
-	if err != nil {
-		return err
-	}
+	capacity := k.capacity()
 	labels := map[string]string{
 		corev1.LabelHostname:                k.identity.hostname,
 		corev1.LabelOSStable:                "linux",
@@ -93,20 +89,16 @@ func (k *Kubelet) maxPods() int {
 	if k.userData.MaxPods > 0 {
 		return k.userData.MaxPods
 	}
-	return defaultMaxPods
+	return k.hardware.MaxPods
 }
 
-func (k *Kubelet) capacity() (corev1.ResourceList, error) {
-	cpus, memoryMiB, ok := k.opts.InstanceType(k.identity.instanceType)
-	if !ok {
-		return nil, fmt.Errorf("instance type %s is unknown", k.identity.instanceType)
-	}
+func (k *Kubelet) capacity() corev1.ResourceList {
 	return corev1.ResourceList{
-		corev1.ResourceCPU:              *resource.NewQuantity(cpus, resource.DecimalSI),
-		corev1.ResourceMemory:           *resource.NewQuantity(memoryMiB<<20*visibleMemoryPercent/100, resource.BinarySI),
+		corev1.ResourceCPU:              *resource.NewQuantity(k.hardware.CPUs, resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity(k.hardware.MemoryMiB<<20*visibleMemoryPercent/100, resource.BinarySI),
 		corev1.ResourceEphemeralStorage: resource.MustParse(rootVolume),
 		corev1.ResourcePods:             *resource.NewQuantity(int64(k.maxPods()), resource.DecimalSI),
-	}, nil
+	}
 }
 
 // allocatable subtracts what is reserved. Where the user data reserve nothing for the kubelet, the AMI's bootstrap does.

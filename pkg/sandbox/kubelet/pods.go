@@ -271,6 +271,7 @@ func (w *podWorker) runningStatus() corev1.PodStatus {
 		allReady = allReady && s.Ready
 		status.ContainerStatuses = append(status.ContainerStatuses, s)
 	}
+	status.Phase = phaseOf(w.pod.Spec.RestartPolicy, status.ContainerStatuses)
 	ready := corev1.ConditionTrue
 	if !allReady {
 		ready = corev1.ConditionFalse
@@ -280,6 +281,23 @@ func (w *podWorker) runningStatus() corev1.PodStatus {
 		corev1.ContainersReady: ready, corev1.PodReady: ready, corev1.PodScheduled: corev1.ConditionTrue,
 	})
 	return status
+}
+
+// phaseOf a pod: Running until all its containers have ended for good.
+func phaseOf(policy corev1.RestartPolicy, containers []corev1.ContainerStatus) corev1.PodPhase {
+	if policy == corev1.RestartPolicyAlways {
+		return corev1.PodRunning
+	}
+	phase := corev1.PodSucceeded
+	for _, c := range containers {
+		switch {
+		case c.State.Terminated == nil || (c.State.Terminated.ExitCode != 0 && policy == corev1.RestartPolicyOnFailure):
+			return corev1.PodRunning
+		case c.State.Terminated.ExitCode != 0:
+			phase = corev1.PodFailed
+		}
+	}
+	return phase
 }
 
 // conditions in a fixed order, with the times of transition of those that did not change.

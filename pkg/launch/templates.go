@@ -14,17 +14,17 @@ import (
 	"sigs.k8s.io/karpenter/pkg/cloudprovider"
 )
 
-// LaunchTemplates is upstream's launch template resolver, called once for each set of kubelet values among the instance
+// Templates is upstream's launch template resolver, called once for each set of kubelet values among the instance
 // types. It writes max-pods and the whole of kube-reserved into the user data, as the scheduler counted them: otherwise
 // the node's bootstrap would compute its own from the ENI limits, and the two would disagree.
-type LaunchTemplates struct {
+type Templates struct {
 	Upstream amifamily.Resolver
 }
 
-var _ amifamily.Resolver = LaunchTemplates{}
+var _ amifamily.Resolver = Templates{}
 
 // Resolve leaves instance types that are on no pod network to upstream as they are.
-func (r LaunchTemplates) Resolve(nodeClass *ec2nodeclass.EC2NodeClass, nodeClaim *karpv1.NodeClaim, instanceTypes []*cloudprovider.InstanceType,
+func (r Templates) Resolve(nodeClass *ec2nodeclass.EC2NodeClass, nodeClaim *karpv1.NodeClaim, instanceTypes []*cloudprovider.InstanceType,
 	capacityType, tenancyType string, opts *amifamily.Options, placementGroupID string, placementGroupPartition int32) ([]*amifamily.LaunchTemplate, error) {
 	groups := lo.GroupBy(instanceTypes, kubeletKey)
 	keys := lo.Keys(groups)
