@@ -32,6 +32,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
 	"github.com/dovetail-dev/dovetail/pkg/cni"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
 const (
@@ -56,7 +57,7 @@ type Agent struct {
 	enis     *eni.Client
 	leases   *lease.Store
 	metrics  *metrics
-	geometry *pool.Geometry
+	geometry *podcapacity.Geometry // from EC2, where labels do not say it
 
 	attached   []eni.ENI // all that EC2 says, the primary included
 	listed     bool
@@ -256,7 +257,8 @@ func (a *Agent) input(ctx context.Context, node *corev1.Node, s settings, asks i
 		return pool.Input{}, err
 	}
 	input := pool.Input{
-		Geometry: geometry, Targets: s.targets, Unit: a.unit(s), MaxPods: int(node.Status.Capacity.Pods().Value()),
+		Geometry: pool.Geometry{ENIs: geometry.ENIs, AddressesPerENI: geometry.IPsPerENI}, Targets: s.targets,
+		Unit: a.unit(s.prefixes && geometry.PrefixCapable), MaxPods: int(node.Status.Capacity.Pods().Value()),
 		Leased: len(leases), Cooling: cooling, Waiting: max(waiting, asks),
 	}
 	for _, e := range a.attached {
@@ -271,8 +273,9 @@ func (a *Agent) input(ctx context.Context, node *corev1.Node, s settings, asks i
 	return input, nil
 }
 
-func (a *Agent) unit(s settings) pool.Unit {
-	if s.prefixes && time.Now().After(a.singlesTo) {
+// unit to ask for: prefixes where the network wants them, the instance type takes them, and the subnet had some lately.
+func (a *Agent) unit(prefixes bool) pool.Unit {
+	if prefixes && time.Now().After(a.singlesTo) {
 		return pool.Prefix
 	}
 	return pool.SingleAddress

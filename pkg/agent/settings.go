@@ -12,6 +12,7 @@ import (
 	"time"
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -133,20 +134,25 @@ func (a *Agent) eniConfig(ctx context.Context, node *corev1.Node, nodeLabel stri
 	return nil, &shortage{"ENIConfigMissing", fmt.Sprintf("no ENIConfig is named %q (%s); %s", name, tried, have)}
 }
 
-// geometry of the instance: from the labels that the controller puts on a node, else from EC2, once.
-func (a *Agent) geometryOf(ctx context.Context, node *corev1.Node) (pool.Geometry, error) {
+// labelHypervisor is Karpenter's: nitro or xen, empty for bare metal.
+const labelHypervisor = "karpenter.k8s.aws/instance-hypervisor"
+
+// geometryOf the instance: from the labels that the controller and Karpenter put on a node, else from EC2, once.
+func (a *Agent) geometryOf(ctx context.Context, node *corev1.Node) (podcapacity.Geometry, error) {
+	if a.geometry != nil {
+		return *a.geometry, nil
+	}
 	enis, err1 := strconv.Atoi(node.Labels[v1alpha1.LabelENIs])
 	ips, err2 := strconv.Atoi(node.Labels[v1alpha1.LabelIPsPerENI])
-	if err1 == nil && err2 == nil {
-		return pool.Geometry{ENIs: enis, AddressesPerENI: ips}, nil
+	hypervisor := node.Labels[labelHypervisor]
+	if err1 == nil && err2 == nil && hypervisor != "" {
+		return podcapacity.Geometry{ENIs: enis, IPsPerENI: ips, PrefixCapable: hypervisor == string(ec2types.InstanceTypeHypervisorNitro)}, nil
 	}
-	if a.geometry == nil {
-		info, err := a.enis.Limits(ctx, a.instance.Type)
-		if err != nil {
-			return pool.Geometry{}, err
-		}
-		g := podcapacity.GeometryOf(info)
-		a.geometry = &pool.Geometry{ENIs: g.ENIs, AddressesPerENI: g.IPsPerENI}
+	info, err := a.enis.Limits(ctx, a.instance.Type)
+	if err != nil {
+		return podcapacity.Geometry{}, err
 	}
-	return *a.geometry, nil
+	g := podcapacity.GeometryOf(info)
+	a.geometry = &g
+	return g, nil
 }

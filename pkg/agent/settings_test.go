@@ -12,6 +12,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
 func TestTheENIConfigIsChosenInTheOrderOfAWSNode(t *testing.T) {
@@ -63,4 +64,17 @@ func TestOptionsComeFromFlagsThenTheEnvironment(t *testing.T) {
 	t.Setenv("NODE_NAME", "")
 	_, err = ParseOptions(nil)
 	require.ErrorContains(t, err, "--node-name (NODE_NAME) is required")
+}
+
+func TestPrefixesAreOnlyForInstanceTypesThatTakeThem(t *testing.T) {
+	for hypervisor, capable := range map[string]bool{"nitro": true, "xen": false} {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{
+			v1alpha1.LabelENIs: "3", v1alpha1.LabelIPsPerENI: "10", labelHypervisor: hypervisor,
+		}}}
+		a := &Agent{}
+		g, err := a.geometryOf(t.Context(), node)
+		require.NoError(t, err)
+		require.Equal(t, podcapacity.Geometry{ENIs: 3, IPsPerENI: 10, PrefixCapable: capable}, g)
+		require.Equal(t, capable, a.unit(g.PrefixCapable) == pool.Prefix)
+	}
 }
