@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -17,9 +18,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns"
 )
@@ -91,7 +94,8 @@ type podWorker struct {
 	updates chan *corev1.Pod
 	refused string
 
-	pod        *corev1.Pod
+	pod        *corev1.Pod      // as it was bound to the node: what containers are made from
+	reported   corev1.PodStatus // as last written; only run touches it
 	sandbox    sandbox
 	ip         net.IP
 	containers []*container
@@ -105,6 +109,7 @@ func (w *podWorker) run(ctx context.Context) {
 		w.k.mu.Unlock()
 	}()
 	w.pod = <-w.updates
+	w.reported = *w.pod.Status.DeepCopy()
 	w.status = make(chan struct{}, 1)
 	if w.refused != "" {
 		w.report(ctx, corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfpods", Message: w.refused, StartTime: now()})
@@ -112,7 +117,7 @@ func (w *podWorker) run(ctx context.Context) {
 		return
 	}
 	if w.pod.DeletionTimestamp != nil {
-		w.finish(ctx)
+		w.finish(ctx, w.pod.DeletionGracePeriodSeconds)
 		return
 	}
 	living, stop := context.WithCancel(ctx)
@@ -141,8 +146,7 @@ func (w *podWorker) run(ctx context.Context) {
 			}
 			stop()
 			<-started
-			w.pod = pod
-			w.finish(ctx)
+			w.finish(ctx, pod.DeletionGracePeriodSeconds)
 			return
 		}
 	}
@@ -227,11 +231,8 @@ func (w *podWorker) attemptSandbox(ctx context.Context) error {
 }
 
 // finish takes the pod down and tells the API server that it is gone.
-func (w *podWorker) finish(ctx context.Context) {
-	grace := 30 * time.Second
-	if w.pod.DeletionGracePeriodSeconds != nil {
-		grace = time.Duration(*w.pod.DeletionGracePeriodSeconds) * time.Second
-	}
+func (w *podWorker) finish(ctx context.Context, graceSeconds *int64) {
+	grace := time.Duration(ptr.Deref(graceSeconds, corev1.DefaultTerminationGracePeriodSeconds)) * time.Second
 	for _, c := range w.containers {
 		c.stop(grace)
 	}
@@ -258,7 +259,7 @@ func (w *podWorker) finish(ctx context.Context) {
 
 func (w *podWorker) runningStatus() corev1.PodStatus {
 	status := corev1.PodStatus{
-		Phase: corev1.PodRunning, StartTime: w.pod.Status.StartTime, HostIP: w.k.identity.ip.String(),
+		Phase: corev1.PodRunning, StartTime: w.reported.StartTime, HostIP: w.k.identity.ip.String(),
 		HostIPs: []corev1.HostIP{{IP: w.k.identity.ip.String()}},
 		PodIP:   w.ip.String(), PodIPs: []corev1.PodIP{{IP: w.ip.String()}},
 	}
@@ -305,29 +306,49 @@ func (w *podWorker) conditions(wanted map[corev1.PodConditionType]corev1.Conditi
 	var conditions []corev1.PodCondition
 	for _, t := range []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled} {
 		condition := corev1.PodCondition{Type: t, Status: wanted[t], LastTransitionTime: metav1.Now()}
-		for _, old := range w.pod.Status.Conditions {
+		for _, old := range w.reported.Conditions {
 			if old.Type == t && old.Status == condition.Status {
 				condition = old
 			}
 		}
 		conditions = append(conditions, condition)
 	}
+	for _, old := range w.reported.Conditions {
+		if _, own := wanted[old.Type]; !own {
+			conditions = append(conditions, old) // of another writer, such as DisruptionTarget
+		}
+	}
 	return conditions
 }
 
-// report writes the pod's status. It is the only writer, so it asks for no resource version.
+// report writes what changed of the pod's status: other writers own the rest, and the pod's labels.
 func (w *podWorker) report(ctx context.Context, status corev1.PodStatus) {
-	pod := w.pod.DeepCopy()
-	pod.ResourceVersion = ""
-	status.QOSClass = pod.Status.QOSClass
-	pod.Status = status
-	updated, err := w.k.client.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, pod, metav1.UpdateOptions{})
-	switch {
-	case err == nil && w.pod.DeletionTimestamp == nil:
-		w.pod.Status = *updated.Status.DeepCopy()
-	case err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil:
-		w.k.opts.Log.Warn("writing a pod's status", "pod", pod.Namespace+"/"+pod.Name, "error", err)
+	status.QOSClass = w.reported.QOSClass
+	patch, err := statusPatch(w.uid, w.reported, status)
+	if err != nil {
+		w.k.opts.Log.Error("computing a pod's status", "pod", w.pod.Namespace+"/"+w.pod.Name, "error", err)
+		return
 	}
+	updated, err := w.k.client.CoreV1().Pods(w.pod.Namespace).Patch(ctx, w.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	switch {
+	case err == nil:
+		w.reported = updated.Status
+	case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil: // these two: the pod is gone
+		w.k.opts.Log.Warn("writing a pod's status", "pod", w.pod.Namespace+"/"+w.pod.Name, "error", err)
+	}
+}
+
+// statusPatch applies to the pod with this UID only, not to one that has its name by now.
+func statusPatch(uid types.UID, before, after corev1.PodStatus) ([]byte, error) {
+	old, err := json.Marshal(corev1.Pod{Status: before})
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := json.Marshal(corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid}, Status: after})
+	if err != nil {
+		return nil, err
+	}
+	return strategicpatch.CreateTwoWayMergePatch(old, wanted, corev1.Pod{})
 }
 
 func now() *metav1.Time {

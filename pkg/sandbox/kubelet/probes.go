@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -26,9 +27,12 @@ func (c *container) probe(ctx context.Context, probe *corev1.Probe, tell func(go
 	good, bad := int32(0), int32(0)
 	for {
 		err := c.probeOnce(ctx, probe)
-		if err == nil {
+		switch {
+		case errors.Is(err, errNoProgram): // between two runs: the next one is judged from its start
+			good, bad = 0, 0
+		case err == nil:
 			good, bad = good+1, 0
-		} else {
+		default:
 			good, bad = 0, bad+1
 		}
 		switch {
@@ -71,7 +75,12 @@ var errNoProgram = errors.New("no program runs in this container")
 func (c *container) probeOnce(ctx context.Context, probe *corev1.Probe) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(probe.TimeoutSeconds, 1))*time.Second)
 	defer cancel()
+	c.mu.Lock()
+	process := c.process
+	c.mu.Unlock()
 	switch {
+	case c.program != "" && process == nil:
+		return errNoProgram
 	case probe.HTTPGet != nil:
 		return c.probeHTTP(ctx, probe.HTTPGet)
 	case probe.TCPSocket != nil:
@@ -81,7 +90,7 @@ func (c *container) probeOnce(ctx context.Context, probe *corev1.Probe) error {
 		}
 		return conn.Close()
 	case probe.Exec != nil:
-		return c.probeExec(ctx, probe.Exec.Command)
+		return probeExec(ctx, process, probe.Exec.Command)
 	default:
 		return errors.New("a probe of this kind is not simulated")
 	}
@@ -111,12 +120,9 @@ func (c *container) probeHTTP(ctx context.Context, get *corev1.HTTPGetAction) er
 }
 
 // probeExec runs a command in the container's root.
-func (c *container) probeExec(ctx context.Context, command []string) error {
-	c.mu.Lock()
-	process := c.process
-	c.mu.Unlock()
+func probeExec(ctx context.Context, process *os.Process, command []string) error {
 	if process == nil {
-		return errNoProgram
+		return errors.New("an exec probe needs a program in the container")
 	}
 	output, err := exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(process.Pid), "--mount", "--net", "--root", "--"}, command...)...).CombinedOutput()
 	if err != nil {
