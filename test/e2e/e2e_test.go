@@ -39,9 +39,7 @@ func TestPendingPodsBecomeNodesWithAddressesAndGoAgain(t *testing.T) {
 		require.NoError(t, err)
 		workload, err = sandbox.Workload(ctx)
 		require.NoError(t, err)
-		require.NoError(t, sandbox.WaitRunning(ctx, workload, func(p scenario.Progress) {
-			t.Logf("%+v", p)
-		}))
+		require.NoError(t, sandbox.WaitRunning(ctx, workload, nil))
 		nodes, err = sandbox.Nodes(ctx)
 		require.NoError(t, err)
 		for _, node := range nodes {
@@ -93,6 +91,7 @@ func TestPendingPodsBecomeNodesWithAddressesAndGoAgain(t *testing.T) {
 
 func TestBadInputGivesReasonsAndTheRestWorks(t *testing.T) {
 	const zone, otherZone = "us-east-1b", "us-east-1a"
+	withoutWorkload(t)
 	step(t, "a PodNetwork with an unknown field is refused by name", func(ctx context.Context, t *testing.T) {
 		require.NoError(t, sandbox.UnknownField(ctx, "warmPool"))
 		require.NoError(t, sandbox.WaitReady(ctx, podNetwork))
@@ -118,6 +117,7 @@ func report(t *testing.T) func(scenario.BadInput, error) {
 }
 
 func TestMaxPodsIsTheSameInEveryFormatOfUserDataAndOnTheNode(t *testing.T) {
+	withoutWorkload(t)
 	step(t, "four instance types with three AMI families", func(ctx context.Context, t *testing.T) {
 		results, err := sandbox.MaxPods(ctx)
 		require.NoError(t, err)
@@ -125,7 +125,23 @@ func TestMaxPodsIsTheSameInEveryFormatOfUserDataAndOnTheNode(t *testing.T) {
 			require.NoError(t, result.Check())
 		}
 	})
+	step(t, "an instance type without prefixes", func(ctx context.Context, t *testing.T) {
+		node, err := sandbox.WithoutPrefixes(ctx)
+		require.NoError(t, err)
+		calculated, err := sandbox.CalculatedMaxPods(ctx, node.Type)
+		require.NoError(t, err)
+		require.Equal(t, []int{calculated, calculated, calculated}, []int{node.MaxPods, node.Allocatable, node.UserDataMaxPods})
+		require.Zero(t, node.Prefixes())
+	})
 	step(t, "nothing is left of it", nothingIsLeft)
+}
+
+// withoutWorkload applies the examples but for their pods, for tests that bring pods of their own.
+func withoutWorkload(t *testing.T) {
+	t.Helper()
+	_, err := sandbox.Apply(t.Context(), "Deployment")
+	require.NoError(t, err)
+	require.NoError(t, sandbox.WaitReady(t.Context(), podNetwork))
 }
 
 func nothingIsLeft(ctx context.Context, t *testing.T) {

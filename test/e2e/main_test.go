@@ -9,6 +9,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,12 +40,13 @@ func run(m *testing.M) int {
 	defer cancel()
 	started, took, err := scenario.Up(ctx, scenario.Options{Dir: dir, BinDir: "../../bin", Examples: "../../examples"})
 	if started != nil {
-		defer func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
-			if err := started.Down(ctx); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
+		defer down(started)
+		interrupted := make(chan os.Signal, 1)
+		signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+		go func() {
+			<-interrupted
+			down(started) // the sandbox is a daemon: it would outlive the test
+			os.Exit(1)
 		}()
 	}
 	if err != nil {
@@ -60,4 +63,12 @@ func run(m *testing.M) int {
 		_ = os.RemoveAll(dir) // what stays is in a temporary directory
 	}
 	return code
+}
+
+func down(sandbox *scenario.Sandbox) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := sandbox.Down(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 }

@@ -86,7 +86,7 @@ func (s *Sandbox) KillAgent(ctx context.Context, workload Workload, node Node) (
 		return result, err
 	}
 	var pods []*corev1.Pod
-	defer func() { err = errors.Join(err, s.deletePods(ctx, pods)) }()
+	defer cleanup(ctx, &err, func(ctx context.Context) error { return s.deletePods(ctx, pods) })
 	started, err := s.startPods(ctx, "agent-away", node.Name, 1, &pods)
 	if err != nil {
 		return result, fmt.Errorf("a new pod while the agent is away: %w", err)
@@ -104,6 +104,10 @@ func (s *Sandbox) KillAgent(ctx context.Context, workload Workload, node Node) (
 	}
 	if result.Returned, err = s.waitAgent(ctx, node, result.Killed); err != nil {
 		return result, err
+	}
+	// By the time another pod has its network, the agent has looked at the kernel's state.
+	if _, err := s.startPods(ctx, "agent-back", node.Name, 1, &pods); err != nil {
+		return result, fmt.Errorf("a new pod after the agent's return: %w", err)
 	}
 	result.Lost, err = s.kernelLost(ctx, node, before)
 	return result, err

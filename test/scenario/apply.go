@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,15 +24,18 @@ const fieldOwner = client.FieldOwner("dovetail-scenario")
 // yamlBuffer is the look-ahead that decides between YAML and JSON.
 const yamlBuffer = 4096
 
-// Apply applies the examples as `kubectl apply --server-side --validate=strict` does, and returns what it applied, as
-// kind/name.
-func (s *Sandbox) Apply(ctx context.Context) ([]string, error) {
+// Apply applies the examples as `kubectl apply --server-side --validate=strict` does, but for the kinds to skip, and
+// returns what it applied, as kind/name.
+func (s *Sandbox) Apply(ctx context.Context, skip ...string) ([]string, error) {
 	objects, err := s.manifests()
 	if err != nil {
 		return nil, err
 	}
 	var applied []string
 	for _, object := range objects {
+		if slices.Contains(skip, object.GetKind()) {
+			continue
+		}
 		if err := s.apply(ctx, object); err != nil {
 			return applied, err
 		}

@@ -25,7 +25,7 @@ const missingSubnet = "subnet-0123456789abcdef0"
 type BadInput struct {
 	// Condition is the PodNetwork's false condition: type, reason and message.
 	Condition string
-	// Events are the warnings on the object at fault.
+	// Events are those of the ENIConfig, where it exists, and of the NodePool that is pinned to its zone.
 	Events []string
 	// PodEvents are the events of the pod that cannot start.
 	PodEvents []string
@@ -55,31 +55,32 @@ func (s *Sandbox) UnknownField(ctx context.Context, field string) error {
 // MissingSubnet makes a zone's ENIConfig name a subnet that does not exist.
 func (s *Sandbox) MissingSubnet(ctx context.Context, network, zone, otherZone string) (BadInput, error) {
 	return s.badENIConfig(ctx, badENIConfig{
-		network: network, zone: zone, otherZone: otherZone,
+		name: "missing-subnet", network: network, zone: zone, otherZone: otherZone,
 		damage: func(config *vpccni.ENIConfig) error {
 			damaged := config.DeepCopy()
 			damaged.Spec.Subnet = missingSubnet
 			return s.Kube.Patch(ctx, damaged, client.MergeFrom(config))
 		},
-		condition: v1alpha1.ConditionSubnetsReady, mention: missingSubnet, kind: "ENIConfig",
+		condition: v1alpha1.ConditionSubnetsReady, mention: missingSubnet, onENIConfig: true,
 	})
 }
 
 // MissingENIConfig deletes a zone's ENIConfig.
 func (s *Sandbox) MissingENIConfig(ctx context.Context, network, zone, otherZone string) (BadInput, error) {
 	return s.badENIConfig(ctx, badENIConfig{
-		network: network, zone: zone, otherZone: otherZone,
+		name: "missing-eniconfig", network: network, zone: zone, otherZone: otherZone,
 		damage:    func(config *vpccni.ENIConfig) error { return s.Kube.Delete(ctx, config) },
-		condition: v1alpha1.ConditionENIConfigsReady, mention: zone, kind: "NodePool",
+		condition: v1alpha1.ConditionENIConfigsReady, mention: zone,
 	})
 }
 
 type badENIConfig struct {
-	network, zone, otherZone string
-	damage                   func(*vpccni.ENIConfig) error
-	// condition turns false and its message has mention; so has a warning on the object of this kind that is named after the
-	// zone.
-	condition, mention, kind string
+	name, network, zone, otherZone string
+	damage                         func(*vpccni.ENIConfig) error
+	// condition turns false, and its message has mention.
+	condition, mention string
+	// onENIConfig is true where the ENIConfig exists and must have an event with mention.
+	onENIConfig bool
 }
 
 // badENIConfig damages the ENIConfig named after the zone, asks for a node there and for one in another zone, collects
@@ -89,16 +90,8 @@ func (s *Sandbox) badENIConfig(ctx context.Context, bad badENIConfig) (result Ba
 	if err := s.Kube.Get(ctx, client.ObjectKey{Name: bad.zone}, good); err != nil {
 		return result, fmt.Errorf("reading ENIConfig %s: %w", bad.zone, err)
 	}
-	repaired := false
-	repair := func() error {
-		repaired = true
-		return s.apply(ctx, eniConfig(good))
-	}
-	defer func() {
-		if !repaired {
-			err = errors.Join(err, repair())
-		}
-	}()
+	repair := func(ctx context.Context) error { return s.apply(ctx, eniConfig(good)) }
+	defer cleanup(ctx, &err, repair)
 	if err := bad.damage(good.DeepCopy()); err != nil {
 		return result, fmt.Errorf("damaging ENIConfig %s: %w", bad.zone, err)
 	}
@@ -106,9 +99,12 @@ func (s *Sandbox) badENIConfig(ctx context.Context, bad badENIConfig) (result Ba
 		return result, err
 	}
 	var launches []launch
-	defer func() { err = errors.Join(err, s.endLaunches(ctx, launches)) }()
+	defer cleanup(ctx, &err, func(ctx context.Context) error { return s.endLaunches(ctx, launches) })
 	for _, zone := range []string{bad.zone, bad.otherZone} {
-		one, err := s.launch(ctx, launchParams{Name: zone, Requirements: requirements{corev1.LabelTopologyZone: {zone}}})
+		one, err := s.launch(ctx, launchParams{
+			Name:         bad.name + "-" + zone,
+			Requirements: requirements{corev1.LabelTopologyZone: {zone}, corev1.LabelInstanceTypeStable: {"m5.large"}},
+		})
 		launches = append(launches, one)
 		if err != nil {
 			return result, err
@@ -120,9 +116,17 @@ func (s *Sandbox) badENIConfig(ctx context.Context, bad badENIConfig) (result Ba
 		return result, fmt.Errorf("a pod in zone %s, whose ENIConfig is good: %w", bad.otherZone, err)
 	}
 	result.OtherNode = others[0].Spec.NodeName
-	if result.Events, err = s.waitEvents(ctx, bad.kind, bad.zone, bad.mention); err != nil {
+	// Both owners look at their objects: of the ENIConfig where there is one, and of the NodePool that launches nothing.
+	if bad.onENIConfig {
+		if result.Events, err = s.waitEvents(ctx, "ENIConfig", bad.zone, bad.mention); err != nil {
+			return result, err
+		}
+	}
+	nodePoolEvents, err := s.waitEvents(ctx, "NodePool", launches[0].pool.Name, "zone")
+	if err != nil {
 		return result, err
 	}
+	result.Events = append(result.Events, nodePoolEvents...)
 	if result.PodEvents, err = s.waitEvents(ctx, "Pod", pinned.Name, "FailedScheduling"); err != nil {
 		return result, err
 	}
@@ -133,7 +137,7 @@ func (s *Sandbox) badENIConfig(ctx context.Context, bad badENIConfig) (result Ba
 	if current.Spec.NodeName != "" {
 		return result, fmt.Errorf("pod %s got node %s in a zone without pod addresses", pinned.Name, current.Spec.NodeName)
 	}
-	if err := repair(); err != nil {
+	if err := repair(ctx); err != nil {
 		return result, err
 	}
 	started, err := s.waitPods(ctx, []*corev1.Pod{pinned})

@@ -4,7 +4,6 @@ package scenario
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -62,7 +61,7 @@ func (s *Sandbox) Cooling(ctx context.Context, network string, node Node) (resul
 		return result, err
 	}
 	var all []*corev1.Pod
-	defer func() { err = errors.Join(err, s.deletePods(ctx, all)) }()
+	defer cleanup(ctx, &err, func(ctx context.Context) error { return s.deletePods(ctx, all) })
 
 	first, err := s.startPods(ctx, "cooling", node.Name, 1, &all)
 	if err != nil {

@@ -61,12 +61,13 @@ func (m MaxPods) Check() error {
 func (s *Sandbox) MaxPods(ctx context.Context) (results []MaxPods, err error) {
 	var launches []launch
 	var nodeClasses []*karpenteraws.EC2NodeClass
-	defer func() {
-		err = errors.Join(err, s.endLaunches(ctx, launches))
+	defer cleanup(ctx, &err, func(ctx context.Context) error {
+		problems := []error{s.endLaunches(ctx, launches)}
 		for _, nodeClass := range nodeClasses {
-			err = errors.Join(err, client.IgnoreNotFound(s.Kube.Delete(ctx, nodeClass)))
+			problems = append(problems, client.IgnoreNotFound(s.Kube.Delete(ctx, nodeClass)))
 		}
-	}()
+		return errors.Join(problems...)
+	})
 	for _, family := range amiFamilies {
 		nodeClass, err := s.nodeClassOf(ctx, family)
 		if err != nil {
@@ -177,4 +178,34 @@ func (s *Sandbox) al2Images(ctx context.Context) ([]karpenteraws.AMISelectorTerm
 		terms = append(terms, karpenteraws.AMISelectorTerm{ID: aws.ToString(newest.ImageId)})
 	}
 	return terms, nil
+}
+
+// WithoutPrefixes launches a node of an instance type that takes no prefixes (Xen, not Nitro), and returns it while a pod
+// of its own runs there.
+func (s *Sandbox) WithoutPrefixes(ctx context.Context) (node Node, err error) {
+	one, err := s.launch(ctx, launchParams{Name: "without-prefixes", Requirements: requirements{corev1.LabelInstanceTypeStable: {"t2.small"}}})
+	defer cleanup(ctx, &err, func(ctx context.Context) error { return s.endLaunches(ctx, []launch{one}) })
+	if err != nil {
+		return node, err
+	}
+	pods, err := s.waitPods(ctx, []*corev1.Pod{one.pod})
+	if err != nil {
+		return node, err
+	}
+	addr, err := podAddress(pods[0])
+	if err != nil {
+		return node, err
+	}
+	nodes, err := s.Nodes(ctx)
+	if err != nil {
+		return node, err
+	}
+	at := slices.IndexFunc(nodes, func(node Node) bool { return node.Name == pods[0].Spec.NodeName })
+	if at < 0 {
+		return node, fmt.Errorf("Karpenter did not launch %s", pods[0].Spec.NodeName)
+	}
+	if _, ok := nodes[at].podENI(addr); !ok {
+		return nodes[at], fmt.Errorf("the pod has %s, which is on no pod ENI of its node", addr)
+	}
+	return nodes[at], nil
 }

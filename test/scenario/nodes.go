@@ -72,7 +72,7 @@ func (n Node) podENI(addr netip.Addr) (ENI, bool) {
 	return ENI{}, false
 }
 
-// Nodes lists the nodes that Karpenter launched, by zone and name.
+// Nodes lists the nodes that Karpenter launched and does not end just now, by zone and name.
 func (s *Sandbox) Nodes(ctx context.Context) ([]Node, error) {
 	var list corev1.NodeList
 	if err := s.Kube.List(ctx, &list, client.HasLabels{karpenter.NodePoolLabelKey}); err != nil {
@@ -84,6 +84,9 @@ func (s *Sandbox) Nodes(ctx context.Context) ([]Node, error) {
 	}
 	var nodes []Node
 	for i := range list.Items {
+		if list.Items[i].DeletionTimestamp != nil {
+			continue
+		}
 		node, err := s.node(ctx, &list.Items[i], inventory)
 		if err != nil {
 			return nil, fmt.Errorf("node %s: %w", list.Items[i].Name, err)

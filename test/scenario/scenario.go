@@ -58,6 +58,16 @@ const namespace = "default"
 // pollInterval is short, so that measured times are those of the product and not of the watcher.
 const pollInterval = 250 * time.Millisecond
 
+// cleanupDeadline bounds what is undone after a step.
+const cleanupDeadline = 2 * time.Minute
+
+// cleanup undoes something also where the step's own context has ended, and joins its error to the step's.
+func cleanup(ctx context.Context, err *error, undo func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupDeadline)
+	defer cancel()
+	*err = errors.Join(*err, undo(ctx))
+}
+
 // until repeats a check until it finds nothing to object to. When the context ends first, the error says what was awaited
 // and what was objected to last.
 func until(ctx context.Context, what string, check func(context.Context) error) error {
