@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpenter "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -88,6 +89,9 @@ func (s *Sandbox) Nodes(ctx context.Context) ([]Node, error) {
 			continue
 		}
 		node, err := s.node(ctx, &list.Items[i], inventory)
+		if err != nil && s.goneSince(ctx, &list.Items[i]) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("node %s: %w", list.Items[i].Name, err)
 		}
@@ -97,6 +101,13 @@ func (s *Sandbox) Nodes(ctx context.Context) ([]Node, error) {
 		return cmp.Or(strings.Compare(a.Zone, b.Zone), strings.Compare(a.Name, b.Name))
 	})
 	return nodes, nil
+}
+
+// goneSince tells whether a node has been deleted since it was listed: its instance is described a moment later.
+func (s *Sandbox) goneSince(ctx context.Context, listed *corev1.Node) bool {
+	var now corev1.Node
+	err := s.Kube.Get(ctx, client.ObjectKeyFromObject(listed), &now)
+	return apierrors.IsNotFound(err) || err == nil && now.DeletionTimestamp != nil
 }
 
 func (s *Sandbox) node(ctx context.Context, object *corev1.Node, inventory Inventory) (Node, error) {
