@@ -78,6 +78,13 @@ var (
 
 // Up starts a sandbox and returns when the controller in it is available.
 func Up(ctx context.Context, opts Options) (*Sandbox, error) {
+	for _, path := range []*string{&opts.Dir, &opts.BinDir} { // the daemon's machines have another working directory
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, err
+		}
+		*path = absolute
+	}
 	if err := controlplane.CheckBuilt(opts.BinDir); err != nil {
 		return nil, err
 	}
@@ -188,7 +195,7 @@ func (s *Sandbox) Command(ctx context.Context, target Target, args ...string) (*
 			return nil, fmt.Errorf("instance %s is not running in the sandbox", target.Instance)
 		}
 		// The network namespace by its file: a thread of the process may be in a pod's for a moment.
-		enter = append(enter, "--", "nsenter", "--target", strconv.Itoa(pid), "--mount", "--pid", "--net="+filepath.Join(namespaceDir, target.Instance))
+		enter = append(enter, "--", "nsenter", "--target", strconv.Itoa(pid), "--mount", "--pid", "--uts", "--net="+filepath.Join(namespaceDir, target.Instance))
 	}
 	if target.PodUID != "" {
 		enter = append(enter, "--", "nsenter", "--net="+filepath.Join(kubelet.NetNSDir, target.PodUID))
