@@ -94,7 +94,7 @@ func (d *demo) inspect(ctx context.Context, workload scenario.Workload) error {
 		return errors.Join(append(problems, err)...)
 	}
 	printProbes(d.out, probes)
-	return errors.Join(append(problems, scenario.CheckProbes(probes))...)
+	return errors.Join(append(problems, scenario.CheckMatrix(probes))...)
 }
 
 // scaleToZero removes the pods and waits until nothing of what was launched for them is left.

@@ -60,7 +60,7 @@ func (s *Sandbox) KillAgent(ctx context.Context, workload Workload, node Node) (
 	if err != nil {
 		return result, err
 	}
-	if len(sites) == 0 {
+	if len(sites) == 0 || len(sites[0].pods) < 2 {
 		return result, fmt.Errorf("node %s has less than two pods of the workload", node.Name)
 	}
 	stop, err := s.listenEverywhere(ctx, sites)
@@ -82,7 +82,7 @@ func (s *Sandbox) KillAgent(ctx context.Context, workload Workload, node Node) (
 			_, _ = release() // something else has failed already
 		}
 	}()
-	if result.Existing, err = s.probesOf(ctx, sites[0], sites[0].pods[0]); err != nil {
+	if result.Existing, err = s.probesOf(ctx, sites[0], sites[0].dialler()); err != nil {
 		return result, err
 	}
 	var pods []*corev1.Pod
@@ -113,13 +113,25 @@ func (s *Sandbox) KillAgent(ctx context.Context, workload Workload, node Node) (
 	return result, err
 }
 
+// BusiestNode returns the node with the most pods of the workload.
+func (s *Sandbox) BusiestNode(ctx context.Context, workload Workload, nodes []Node) (Node, error) {
+	sites, err := s.sites(ctx, workload, nodes)
+	if err != nil {
+		return Node{}, err
+	}
+	if len(sites) == 0 {
+		return Node{}, errors.New("no node has pods of the workload")
+	}
+	return slices.MaxFunc(sites, func(a, b site) int { return len(a.pods) - len(b.pods) }).node, nil
+}
+
 // probesOf tries a pod's connections to a pod of the same node and to the internet.
 func (s *Sandbox) probesOf(ctx context.Context, at site, pod *corev1.Pod) ([]Probe, error) {
 	public, err := s.natAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	probes := []Probe{s.dialFromPod(ctx, "pod to pod, same node", pod, at.pods[1].Status.PodIP, podPort)}
+	probes := []Probe{s.dialFromPod(ctx, pathSameNode, pod, at.listener().Status.PodIP, podPort)}
 	internet, err := s.probeInternet(ctx, site{node: at.node, pods: []*corev1.Pod{pod}}, public)
 	return append(probes, internet...), err
 }

@@ -53,11 +53,21 @@ func (p Probe) Check() error {
 	return nil
 }
 
+// Paths of a connectivity matrix.
+const (
+	pathSameNode       = "pod to pod, same node"
+	pathOtherNode      = "pod to pod, other node, same zone"
+	pathOtherZone      = "pod to pod, other zone"
+	pathOwnNodeToPod   = "node to pod, same node"
+	pathOtherNodeToPod = "node to pod, other zone"
+	pathPodToNode      = "pod to node, other zone"
+	pathAPIServer      = "pod to API server (TLS)"
+	pathInternet       = "pod to internet: seen by the host"
+	pathTranslated     = "pod to internet: seen by the NAT gateway"
+)
+
 // CheckProbes joins what is wrong with any of them.
 func CheckProbes(probes []Probe) error {
-	if len(probes) == 0 {
-		return errors.New("no connection was tried")
-	}
 	var problems []error
 	for _, probe := range probes {
 		problems = append(problems, probe.Check())
@@ -65,11 +75,27 @@ func CheckProbes(probes []Probe) error {
 	return errors.Join(problems...)
 }
 
-// site is a node with pods of the workload on it.
+// CheckMatrix checks the probes, and that each path was tried.
+func CheckMatrix(probes []Probe) error {
+	problems := []error{CheckProbes(probes)}
+	for _, path := range []string{
+		pathSameNode, pathOtherNode, pathOtherZone, pathOwnNodeToPod, pathOtherNodeToPod, pathPodToNode, pathAPIServer, pathInternet, pathTranslated,
+	} {
+		if !slices.ContainsFunc(probes, func(probe Probe) bool { return probe.Path == path }) {
+			problems = append(problems, fmt.Errorf("%s: not tried, because the pods do not lie so", path))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// site is a node with pods of the workload on it, at least one. The first dials, the last listens.
 type site struct {
 	node Node
 	pods []*corev1.Pod
 }
+
+func (s site) dialler() *corev1.Pod  { return s.pods[0] }
+func (s site) listener() *corev1.Pod { return s.pods[len(s.pods)-1] }
 
 // Connectivity tries, from one pod of every node: a pod on the same node, on another node of the zone where there is one,
 // in another zone; another node; from the node a pod of its own and of another node; the API server; and the internet.
@@ -109,7 +135,7 @@ func (s *Sandbox) Connectivity(ctx context.Context, workload Workload, nodes []N
 	return probes, nil
 }
 
-// sites groups the workload by node. The first pod of a site dials, the second listens: each site needs two.
+// sites groups the workload by node.
 func (s *Sandbox) sites(ctx context.Context, workload Workload, nodes []Node) ([]site, error) {
 	pods, err := s.workloadPods(ctx, workload)
 	if err != nil {
@@ -123,14 +149,14 @@ func (s *Sandbox) sites(ctx context.Context, workload Workload, nodes []Node) ([
 				on.pods = append(on.pods, pod)
 			}
 		}
-		if len(on.pods) >= 2 {
+		if len(on.pods) > 0 {
 			sites = append(sites, on)
 		}
 	}
 	return sites, nil
 }
 
-// listenEverywhere starts a listener in the second pod of each site and on each node.
+// listenEverywhere starts a listener in one pod of each site and on each node.
 func (s *Sandbox) listenEverywhere(ctx context.Context, sites []site) (func(), error) {
 	var listeners []*background
 	stop := func() {
@@ -143,7 +169,7 @@ func (s *Sandbox) listenEverywhere(ctx context.Context, sites []site) (func(), e
 			kind, where string
 			port        int
 		}{
-			{"--pod", namespace + "/" + at.pods[1].Name, podPort},
+			{"--pod", namespace + "/" + at.listener().Name, podPort},
 			{"--instance", at.node.InstanceID, nodePort},
 		} {
 			l, _, err := s.start(ctx, place.kind, place.where, "listen", fmt.Sprintf("0.0.0.0:%d", place.port))
@@ -157,24 +183,23 @@ func (s *Sandbox) listenEverywhere(ctx context.Context, sites []site) (func(), e
 }
 
 func (s *Sandbox) probesInVPC(ctx context.Context, from site, sites []site) []Probe {
-	dialer := from.pods[0]
-	probes := []Probe{
-		s.dialFromPod(ctx, "pod to pod, same node", dialer, from.pods[1].Status.PodIP, podPort),
-		s.dialFromNode(ctx, "node to pod, same node", from.node, from.pods[1].Status.PodIP),
+	probes := []Probe{s.dialFromNode(ctx, pathOwnNodeToPod, from.node, from.listener().Status.PodIP)}
+	if len(from.pods) > 1 {
+		probes = append(probes, s.dialFromPod(ctx, pathSameNode, from.dialler(), from.listener().Status.PodIP, podPort))
 	}
 	sameZone := slices.IndexFunc(sites, func(to site) bool {
 		return to.node.Name != from.node.Name && to.node.Zone == from.node.Zone
 	})
 	if sameZone >= 0 {
-		probes = append(probes, s.dialFromPod(ctx, "pod to pod, other node, same zone", dialer, sites[sameZone].pods[1].Status.PodIP, podPort))
+		probes = append(probes, s.dialFromPod(ctx, pathOtherNode, from.dialler(), sites[sameZone].listener().Status.PodIP, podPort))
 	}
 	otherZone := slices.IndexFunc(sites, func(to site) bool { return to.node.Zone != from.node.Zone })
 	if otherZone >= 0 {
 		to := sites[otherZone]
 		probes = append(probes,
-			s.dialFromPod(ctx, "pod to pod, other zone", dialer, to.pods[1].Status.PodIP, podPort),
-			s.dialFromNode(ctx, "node to pod, other zone", from.node, to.pods[1].Status.PodIP),
-			s.dialFromPod(ctx, "pod to node, other zone", dialer, to.node.Address.String(), nodePort))
+			s.dialFromPod(ctx, pathOtherZone, from.dialler(), to.listener().Status.PodIP, podPort),
+			s.dialFromNode(ctx, pathOtherNodeToPod, from.node, to.listener().Status.PodIP),
+			s.dialFromPod(ctx, pathPodToNode, from.dialler(), to.node.Address.String(), nodePort))
 	}
 	return probes
 }
@@ -211,8 +236,8 @@ func (s *Sandbox) apiServer(ctx context.Context) (apiServer, error) {
 
 // probeAPIServer asks the API server for its version over TLS, which the pod verifies with the cluster's authority.
 func (s *Sandbox) probeAPIServer(ctx context.Context, from site, api apiServer) Probe {
-	pod, url := from.pods[0], api.endpoint+"/version"
-	probe := Probe{Path: "pod to API server (TLS)", From: pod.Status.PodIP, To: url, Want: api.version}
+	pod, url := from.dialler(), api.endpoint+"/version"
+	probe := Probe{Path: pathAPIServer, From: pod.Status.PodIP, To: url, Want: api.version}
 	if _, err := base64.StdEncoding.DecodeString(api.ca); err != nil {
 		probe.Err = fmt.Errorf("the cluster's authority: %w", err)
 		return probe
@@ -246,10 +271,10 @@ func (s *Sandbox) probeInternet(ctx context.Context, from site, public string) (
 	if err != nil {
 		return nil, err
 	}
-	pod := from.pods[0]
+	pod := from.dialler()
 	url := "http://" + internetHost + "/"
 	saw, err := s.InPod(ctx, pod.Name, s.netprobe("get", url)...)
-	reached := Probe{Path: "pod to internet: seen by the host", From: pod.Status.PodIP, To: url, Saw: strings.TrimSpace(saw), Want: public, Err: err}
+	reached := Probe{Path: pathInternet, From: pod.Status.PodIP, To: url, Saw: strings.TrimSpace(saw), Want: public, Err: err}
 	if err != nil {
 		return []Probe{reached}, nil //nolint:nilerr // the probe carries the error
 	}
@@ -264,7 +289,7 @@ func (s *Sandbox) probeInternet(ctx context.Context, from site, public string) (
 		}
 	}
 	translated := Probe{
-		Path: "pod to internet: seen by the NAT gateway", From: pod.Status.PodIP, To: internetHost,
+		Path: pathTranslated, From: pod.Status.PodIP, To: internetHost,
 		Saw: strings.Join(sources, " "), Want: from.node.Address.String(),
 	}
 	return []Probe{reached, translated}, nil
