@@ -38,7 +38,7 @@ func newSandboxCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "sandbox is up after %.1fs; use it with: eval \"$(dovetail sandbox env --dir %s)\"\n", s.UpSeconds, s.Dir)
+			fmt.Fprintf(cmd.OutOrStdout(), "sandbox is up after %.1fs; use it with: eval \"$(dovetail sandbox env --dir %s)\"\n", s.UpSeconds, quoted(s.Dir))
 			return nil
 		}},
 		&cobra.Command{Use: "down", Short: "End the sandbox and all that runs in it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,10 +75,19 @@ func newEnvCommand(opts *sandbox.Options) *cobra.Command {
 			return err
 		}
 		for _, variable := range s.Env() {
-			fmt.Fprintf(cmd.OutOrStdout(), "export %s\n", variable)
+			name, value, _ := strings.Cut(variable, "=")
+			fmt.Fprintf(cmd.OutOrStdout(), "export %s=%s\n", name, quoted(value))
 		}
 		return nil
 	}}
+}
+
+// quoted for a shell, where that is needed.
+func quoted(s string) string {
+	if !strings.ContainsAny(s, " \t\n'\"\\$`&;|<>()*?[]#~!{}") {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func newStatusCommand(opts *sandbox.Options) *cobra.Command {

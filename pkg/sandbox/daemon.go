@@ -275,7 +275,11 @@ func (d *daemon) proxy(listener net.Listener, target string) {
 
 // serveControl answers Sandbox.Status.
 func (d *daemon) serveControl() error {
-	listener, err := net.Listen("unix", controlSocket(d.opts.Dir))
+	var listener net.Listener
+	err := atControlSocket(d.opts.Dir, func(path string) (err error) {
+		listener, err = net.Listen("unix", path)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}

@@ -226,7 +226,12 @@ type InstanceStatus struct {
 func (s *Sandbox) Status(ctx context.Context) (Status, error) {
 	var status Status
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", controlSocket(s.Dir))
+		var conn net.Conn
+		err := atControlSocket(s.Dir, func(path string) (err error) {
+			conn, err = (&net.Dialer{}).DialContext(ctx, "unix", path)
+			return err
+		})
+		return conn, err
 	}}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://sandbox/status", nil)
 	if err != nil {
@@ -384,6 +389,16 @@ func startTime(pid int) (string, error) {
 	return fields[19], nil
 }
 
-func stateFile(dir string) string     { return filepath.Join(dir, "sandbox.json") }
-func controlSocket(dir string) string { return filepath.Join(dir, "control.sock") }
-func logDir(dir string) string        { return filepath.Join(dir, "logs") }
+// atControlSocket names the daemon's socket in a way that fits into the 108 bytes of a socket's address, however long the
+// directory's name is.
+func atControlSocket(dir string, do func(path string) error) error {
+	opened, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	return do(fmt.Sprintf("/proc/self/fd/%d/control.sock", opened.Fd()))
+}
+
+func stateFile(dir string) string { return filepath.Join(dir, "sandbox.json") }
+func logDir(dir string) string    { return filepath.Join(dir, "logs") }

@@ -35,6 +35,7 @@ type container struct {
 	restarts int32
 	ready    bool
 	process  *os.Process
+	ending   *os.Process // was asked to end by the liveness probe
 	ended    chan struct{}
 	cancel   context.CancelFunc
 }

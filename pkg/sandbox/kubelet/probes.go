@@ -61,13 +61,21 @@ func (c *container) setReady(good bool, _ error) {
 	}
 }
 
-// keepAlive is told by the liveness probe. A program that is ended for it starts again as after a crash.
+// keepAlive is told by the liveness probe. A program that is ended for it starts again as after a crash; one that goes on
+// is killed when the probe has failed as often again.
 func (c *container) keepAlive(good bool, err error) {
 	if good {
 		return
 	}
 	c.w.k.events.Eventf(c.w.pod, corev1.EventTypeWarning, "Unhealthy", "Liveness probe failed: %v", err)
-	c.signal(syscall.SIGTERM)
+	c.mu.Lock()
+	signal := syscall.SIGTERM
+	if c.ending == c.process {
+		signal = syscall.SIGKILL
+	}
+	c.ending = c.process
+	c.mu.Unlock()
+	c.signal(signal)
 }
 
 var errNoProgram = errors.New("no program runs in this container")

@@ -8,7 +8,8 @@
 // to the internet only what a route table sends to a NAT gateway, with the gateway's public address.
 //
 // Not simulated here: security groups (everything within the VPC passes), internet gateways for instances with public
-// addresses, peering, the VPC's DNS.
+// addresses, routes to an ENI and interfaces without a source/destination check, the hop limit of the metadata service,
+// peering, the VPC's DNS.
 package vpc
 
 import (
