@@ -202,7 +202,7 @@ func (s *Sandbox) WithoutPrefixes(ctx context.Context) (node Node, err error) {
 	}
 	at := slices.IndexFunc(nodes, func(node Node) bool { return node.Name == pods[0].Spec.NodeName })
 	if at < 0 {
-		return node, fmt.Errorf("Karpenter did not launch %s", pods[0].Spec.NodeName)
+		return node, fmt.Errorf("node %s is none that Karpenter launched", pods[0].Spec.NodeName)
 	}
 	if _, ok := nodes[at].podENI(addr); !ok {
 		return nodes[at], fmt.Errorf("the pod has %s, which is on no pod ENI of its node", addr)
