@@ -91,6 +91,10 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	if err := os.MkdirAll(opts.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
+	// A hostPath volume that the kubelet made is everybody's to read.
+	if err := os.Chmod(opts.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
 	if a.leases, err = lease.Open(opts.StateDir); err != nil {
 		return nil, err
 	}
