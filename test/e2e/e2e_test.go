@@ -81,7 +81,7 @@ func TestPendingPodsBecomeNodesWithAddressesAndGoAgain(t *testing.T) {
 		require.NoError(t, err)
 		killed, err := sandbox.KillAgent(ctx, workload, node)
 		require.NoError(t, err)
-		require.NoError(t, killed.Check(node))
+		require.NoError(t, killed.Check())
 		t.Logf("killed %v, %s is back", killed.Killed, killed.Returned)
 	})
 	step(t, "nothing is left when the pods are gone", func(ctx context.Context, t *testing.T) {

@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,6 +20,8 @@ const agentProgram = "agent"
 // AgentKill is what happened around the agent's end.
 type AgentKill struct {
 	Node string
+	// Published are the prefixes in the pool that the agent had published before.
+	Published []netip.Prefix
 	// Killed are the agent's processes, in order: the one that ran, and its successors while it was kept away.
 	Killed []string
 	// Existing are connections of pods that ran before, tried while the agent was away.
@@ -34,13 +37,13 @@ type AgentKill struct {
 }
 
 // Check returns what is wrong.
-func (k AgentKill) Check(node Node) error {
+func (k AgentKill) Check() error {
 	problems := []error{CheckProbes(k.Existing), CheckProbes(k.New)}
 	if len(k.Killed) == 0 {
 		problems = append(problems, errors.New("no agent was killed"))
 	}
-	if _, ok := node.podENI(k.NewAddress); !ok {
-		problems = append(problems, fmt.Errorf("the new pod's address %s was not in the pool that the agent had published", k.NewAddress))
+	if !slices.ContainsFunc(k.Published, func(prefix netip.Prefix) bool { return prefix.Contains(k.NewAddress) }) {
+		problems = append(problems, fmt.Errorf("the new pod's address %s was not in the pool that the agent had published: %v", k.NewAddress, k.Published))
 	}
 	if k.Returned == "" || slices.Contains(k.Killed, k.Returned) {
 		problems = append(problems, errors.New("the agent did not come back"))
@@ -70,6 +73,9 @@ func (s *Sandbox) KillAgent(ctx context.Context, workload Workload, node Node) (
 	}
 	before, err := s.kernel(ctx, node)
 	if err != nil {
+		return result, err
+	}
+	if result.Published, err = s.pool(ctx, node); err != nil {
 		return result, err
 	}
 	release, err := s.holdAgent(ctx, node)
@@ -165,6 +171,27 @@ func (s *Sandbox) waitAgent(ctx context.Context, node Node, killed []string) (pi
 		return err
 	})
 	return pid, err
+}
+
+// pool reads the prefixes that the agent has published for the plugin.
+func (s *Sandbox) pool(ctx context.Context, node Node) ([]netip.Prefix, error) {
+	out, err := s.OnNode(ctx, node.InstanceID, "cat", stateDir+"/pool.json")
+	if err != nil {
+		return nil, err
+	}
+	var published struct {
+		ENIs []struct {
+			Prefixes []netip.Prefix `json:"prefixes"`
+		} `json:"enis"`
+	}
+	if err := json.Unmarshal([]byte(out), &published); err != nil {
+		return nil, fmt.Errorf("the pool of node %s: %w", node.Name, err)
+	}
+	var prefixes []netip.Prefix
+	for _, eni := range published.ENIs {
+		prefixes = append(prefixes, eni.Prefixes...)
+	}
+	return prefixes, nil
 }
 
 // agentHealth is the liveness endpoint of the chart's DaemonSet, on the node.

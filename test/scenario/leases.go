@@ -18,6 +18,7 @@ import (
 
 // State of the node agent and the plugin, one file an address.
 const (
+	stateDir   = "/run/dovetail"
 	leasesDir  = "/run/dovetail/leases"
 	coolingDir = "/run/dovetail/cooling"
 )
@@ -150,8 +151,16 @@ func (s *Sandbox) addresses(ctx context.Context, node Node, dir string) ([]netip
 	return found, nil
 }
 
-// CheckLeases compares the leases on a node with the addresses of the pods that run there.
+// CheckLeases compares the leases on a node with the addresses of the pods that run there, in a directory that is root's
+// alone.
 func (s *Sandbox) CheckLeases(ctx context.Context, node Node) error {
+	mode, err := s.OnNode(ctx, node.InstanceID, "stat", "--format", "%u %a", stateDir)
+	if err != nil {
+		return err
+	}
+	if mode = strings.TrimSpace(mode); mode != "0 700" {
+		return fmt.Errorf("%s on node %s is of mode %s, not root's alone", stateDir, node.Name, mode)
+	}
 	return until(ctx, "the leases of node "+node.Name+" are those of its pods", func(ctx context.Context) error {
 		leases, err := s.addresses(ctx, node, leasesDir)
 		if err != nil {
