@@ -57,6 +57,9 @@ func inDirectory(ctx context.Context, opts scenario.Options, keep bool) error {
 	}
 	opts.Dir = dir
 	if err := run(ctx, opts, keep); err != nil {
+		if os.Remove(dir) == nil { // it is empty: nothing has started
+			return err
+		}
 		return fmt.Errorf("%w\nlogs are in %s", err, filepath.Join(dir, "logs"))
 	}
 	if keep {

@@ -40,7 +40,6 @@ func run(m *testing.M) int {
 	defer cancel()
 	started, took, err := scenario.Up(ctx, scenario.Options{Dir: dir, BinDir: "../../bin", Examples: "../../examples"})
 	if started != nil {
-		defer down(started)
 		interrupted := make(chan os.Signal, 1)
 		signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 		go func() {
@@ -53,12 +52,14 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "starting the sandbox: %v\n", err)
 		if started != nil {
 			fmt.Fprint(os.Stderr, started.Diagnose(ctx))
+			down(started)
 		}
 		return 1
 	}
 	fmt.Printf("sandbox up after %.1fs, logs in %s\n", took.Seconds(), dir)
 	sandbox = started
 	code := m.Run()
+	down(started)
 	if code == 0 {
 		_ = os.RemoveAll(dir) // what stays is in a temporary directory
 	}
