@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
 )
 
@@ -62,15 +63,15 @@ func RunNode(ctx context.Context, opts NodeOptions) error {
 	return k.Run(ctx)
 }
 
-func hardware(name string) (kubelet.Hardware, bool) {
+func hardware(name string) (bootstrap.Hardware, bool) {
 	info, ok := instancetypes.Info(name)
 	if !ok {
-		return kubelet.Hardware{}, false
+		return bootstrap.Hardware{}, false
 	}
 	enis, addresses := aws.ToInt32(info.NetworkInfo.MaximumNetworkInterfaces), aws.ToInt32(info.NetworkInfo.Ipv4AddressesPerInterface)
-	return kubelet.Hardware{
+	return bootstrap.Hardware{
 		CPUs: int64(aws.ToInt32(info.VCpuInfo.DefaultVCpus)), MemoryMiB: aws.ToInt64(info.MemoryInfo.SizeInMiB),
 		// As the AMIs' eni-max-pods.txt; two more pods use the node's own network.
-		MaxPods: int(enis*(addresses-1) + 2),
+		DefaultMaxPods: int(enis*(addresses-1) + 2),
 	}, true
 }

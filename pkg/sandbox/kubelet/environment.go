@@ -16,7 +16,7 @@ import (
 //
 // The address is the cluster's endpoint and not that of the kubernetes Service: no kube-proxy serves Services here.
 func (c *container) environment() ([]string, error) {
-	endpoint, err := url.Parse(c.w.k.userData.Endpoint)
+	endpoint, err := url.Parse(c.w.k.machine.Endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func (c *container) environment() ([]string, error) {
 
 func (w *podWorker) hostname() string {
 	if w.pod.Spec.HostNetwork {
-		return w.k.identity.hostname
+		return w.k.machine.Hostname
 	}
 	return w.pod.Name
 }
@@ -72,7 +72,7 @@ func (w *podWorker) field(fieldPath string) (string, error) {
 	case "spec.serviceAccountName":
 		return w.pod.Spec.ServiceAccountName, nil
 	case "status.hostIP":
-		return w.k.identity.ip.String(), nil
+		return w.k.machine.IP.String(), nil
 	case "status.podIP":
 		return w.ip.String(), nil
 	default:

@@ -13,16 +13,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
-	"github.com/aws/smithy-go"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -31,6 +26,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/record"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
 )
 
 // Options of a kubelet. It runs in its instance's network and mount namespace.
@@ -46,69 +43,47 @@ type Options struct {
 	// LogDir gets a file <pod>.<container>.log for each container that runs; default RootDir.
 	LogDir string
 	// InstanceType answers what the machine is made of.
-	InstanceType func(name string) (Hardware, bool)
+	InstanceType func(name string) (bootstrap.Hardware, bool)
 
 	CNIBinDir, CNIConfDir, CNICacheDir string // defaults: /opt/cni/bin, /etc/cni/net.d, /var/lib/cni
 	Log                                *slog.Logger
 }
 
-// Hardware of an instance type.
-type Hardware struct {
-	CPUs, MemoryMiB int64
-	// MaxPods is what the AMI's bootstrap takes where the user data say nothing: a pod for each secondary address.
-	MaxPods int
-}
-
 // Kubelet of one instance.
 type Kubelet struct {
-	opts     Options
-	identity identity
-	userData UserData
-	config   *rest.Config
-	client   kubernetes.Interface
-	events   record.EventRecorder
-	network  network
-	hardware Hardware
-	node     *corev1.Node
+	opts    Options
+	machine bootstrap.Machine
+	config  *rest.Config
+	client  kubernetes.Interface
+	events  record.EventRecorder
+	network network
+	node    *corev1.Node
 
 	mu   sync.Mutex
 	pods map[types.UID]*podWorker
 	done sync.WaitGroup
 }
 
-// identity is what the instance metadata service says of the instance.
-type identity struct {
-	instanceID, instanceType, zone, region, hostname string
-	ip                                               net.IP
-}
-
 // New boots: it reads identity and user data, as cloud-init does, and connects to the cluster.
 func New(ctx context.Context, opts Options) (*Kubelet, error) {
 	opts.complete()
 	k := &Kubelet{opts: opts, pods: map[types.UID]*podWorker{}, network: newNetwork(opts)}
-	raw, err := k.readMetadata(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("instance metadata service: %w", err)
-	}
-	var ok bool
-	if k.hardware, ok = opts.InstanceType(k.identity.instanceType); !ok {
-		return nil, fmt.Errorf("instance type %s is unknown", k.identity.instanceType)
-	}
-	if k.userData, err = DecodeUserData(raw); err != nil {
+	var err error
+	if k.machine, err = bootstrap.Read(ctx, opts.InstanceType); err != nil {
 		return nil, err
 	}
 	if k.config, err = clientcmd.BuildConfigFromFlags("", opts.Kubeconfig); err != nil {
 		return nil, fmt.Errorf("node's credentials: %w", err)
 	}
-	k.config.Host = k.userData.Endpoint
-	k.config.CAData = k.userData.CA
+	k.config.Host = k.machine.Endpoint
+	k.config.CAData = k.machine.CA
 	k.config.UserAgent = "kubelet"
 	if k.client, err = kubernetes.NewForConfig(k.config); err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", k.userData.Endpoint, err)
+		return nil, fmt.Errorf("connecting to %s: %w", k.machine.Endpoint, err)
 	}
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: k.client.CoreV1().Events("")})
-	k.events = broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: k.identity.hostname})
+	k.events = broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: k.machine.Hostname})
 	return k, nil
 }
 
@@ -137,55 +112,14 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		}
 	}
 	if err := k.register(ctx); err != nil {
-		return fmt.Errorf("registering node %s: %w", k.identity.hostname, err)
+		return fmt.Errorf("registering node %s: %w", k.machine.Hostname, err)
 	}
-	k.opts.Log.Info("registered", "node", k.identity.hostname, "maxPods", k.maxPods())
+	k.opts.Log.Info("registered", "node", k.machine.Hostname, "maxPods", k.machine.MaxPods())
 	heartbeat := make(chan error, 1)
 	go func() { heartbeat <- k.heartbeat(ctx) }()
 	err := k.servePods(ctx)
 	k.done.Wait()
 	return errors.Join(err, <-heartbeat)
-}
-
-// readMetadata waits until the metadata service answers, as an instance's first boot does.
-func (k *Kubelet) readMetadata(ctx context.Context) ([]byte, error) {
-	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled})
-	var document *imds.GetInstanceIdentityDocumentOutput
-	err := poll(ctx, 200*time.Millisecond, func(ctx context.Context) (err error) {
-		document, err = client.GetInstanceIdentityDocument(ctx, nil)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	hostname, err := readPath(ctx, client, "local-hostname")
-	if err != nil {
-		return nil, err
-	}
-	k.identity = identity{
-		instanceID: document.InstanceID, instanceType: document.InstanceType, zone: document.AvailabilityZone,
-		region: document.Region, hostname: hostname, ip: net.ParseIP(document.PrivateIP),
-	}
-	userData, err := client.GetUserData(ctx, nil)
-	if err != nil {
-		var response smithy.APIError
-		if errors.As(err, &response) {
-			return nil, fmt.Errorf("user data: %s: %w", response.ErrorCode(), err)
-		}
-		return nil, fmt.Errorf("user data: %w", err)
-	}
-	defer userData.Content.Close()
-	return io.ReadAll(userData.Content)
-}
-
-func readPath(ctx context.Context, client *imds.Client, path string) (string, error) {
-	output, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	defer output.Content.Close()
-	content, err := io.ReadAll(output.Content)
-	return strings.TrimSpace(string(content)), err
 }
 
 // poll calls f until it answers nil. What it waits for has no event to wait on.

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	sandboxaws "github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
@@ -69,8 +70,8 @@ func boot(t *testing.T, programs map[string]string) *machine {
 	k, err := kubelet.New(ctx, kubelet.Options{
 		Kubeconfig: file, Programs: programs, ContainerInit: []string{"/proc/self/exe", "container"},
 		RootDir: t.TempDir(), LogDir: m.logs, CNIBinDir: m.binDir, CNIConfDir: m.confDir, CNICacheDir: t.TempDir(),
-		InstanceType: func(name string) (kubelet.Hardware, bool) {
-			return kubelet.Hardware{CPUs: 2, MemoryMiB: 8192, MaxPods: 29}, name == "m5.large"
+		InstanceType: func(name string) (bootstrap.Hardware, bool) {
+			return bootstrap.Hardware{CPUs: 2, MemoryMiB: 8192, DefaultMaxPods: 29}, name == "m5.large"
 		},
 	})
 	require.NoError(t, err)

@@ -30,7 +30,7 @@ import (
 // servePods gives each pod bound to the node a worker, until the context ends.
 func (k *Kubelet) servePods(ctx context.Context) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(k.client, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-		o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", k.identity.hostname).String()
+		o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", k.machine.Hostname).String()
 	}))
 	informer := factory.Core().V1().Pods().Informer()
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -77,10 +77,10 @@ func (k *Kubelet) dispatch(ctx context.Context, pod *corev1.Pod) {
 
 // refusal says why the kubelet does not admit a pod, "" when it does. The caller holds the lock.
 func (k *Kubelet) refusal(pod *corev1.Pod) string {
-	if pod.DeletionTimestamp != nil || len(k.pods) < k.maxPods() {
+	if pod.DeletionTimestamp != nil || len(k.pods) < k.machine.MaxPods() {
 		return ""
 	}
-	return fmt.Sprintf("Node didn't have enough resource: pods, requested: 1, used: %d, capacity: %d", len(k.pods), k.maxPods())
+	return fmt.Sprintf("Node didn't have enough resource: pods, requested: 1, used: %d, capacity: %d", len(k.pods), k.machine.MaxPods())
 }
 
 func finished(pod *corev1.Pod) bool {
@@ -156,7 +156,7 @@ func (w *podWorker) run(ctx context.Context) {
 // tries for as long as the pod lives.
 func (w *podWorker) start(ctx context.Context) {
 	if w.pod.Spec.HostNetwork {
-		w.ip = w.k.identity.ip
+		w.ip = w.k.machine.IP.AsSlice()
 	} else if err := w.startSandbox(ctx); err != nil {
 		return
 	}
@@ -259,8 +259,8 @@ func (w *podWorker) finish(ctx context.Context, graceSeconds *int64) {
 
 func (w *podWorker) runningStatus() corev1.PodStatus {
 	status := corev1.PodStatus{
-		Phase: corev1.PodRunning, StartTime: w.reported.StartTime, HostIP: w.k.identity.ip.String(),
-		HostIPs: []corev1.HostIP{{IP: w.k.identity.ip.String()}},
+		Phase: corev1.PodRunning, StartTime: w.reported.StartTime, HostIP: w.k.machine.IP.String(),
+		HostIPs: []corev1.HostIP{{IP: w.k.machine.IP.String()}},
 		PodIP:   w.ip.String(), PodIPs: []corev1.PodIP{{IP: w.ip.String()}},
 	}
 	if status.StartTime == nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kubelet_test
+package bootstrap_test
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
 )
 
 const (
@@ -65,9 +65,9 @@ memory = '1465Mi'
 func TestUserDataOfEachAMIFamilySaysTheSame(t *testing.T) {
 	for name, raw := range map[string]string{"AL2": al2, "AL2023": al2023, "Bottlerocket": bottlerocket} {
 		t.Run(name, func(t *testing.T) {
-			got, err := kubelet.DecodeUserData([]byte(raw))
+			got, err := bootstrap.DecodeUserData([]byte(raw))
 			require.NoError(t, err)
-			require.Equal(t, kubelet.UserData{
+			require.Equal(t, bootstrap.UserData{
 				ClusterName: "test", Endpoint: "https://10.0.0.9", CA: []byte("ca"), MaxPods: 110,
 				Labels:       map[string]string{"a": "b", "dovetail.dev/pod-network": "default"},
 				Taints:       []corev1.Taint{{Key: "karpenter.sh/unregistered", Effect: corev1.TaintEffectNoExecute}},
@@ -86,8 +86,8 @@ func TestUserDataThatStartsNoKubeletIsRefused(t *testing.T) {
 		"max-pods":    "/etc/eks/bootstrap.sh x --apiserver-endpoint y --kubelet-extra-args --max-pods=many",
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := kubelet.DecodeUserData([]byte(raw))
-			require.ErrorIs(t, err, kubelet.ErrUserData)
+			_, err := bootstrap.DecodeUserData([]byte(raw))
+			require.ErrorIs(t, err, bootstrap.ErrUserData)
 		})
 	}
 }
@@ -97,7 +97,7 @@ func FuzzDecodeUserDataNeverPanics(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		got, err := kubelet.DecodeUserData(raw)
+		got, err := bootstrap.DecodeUserData(raw)
 		if err == nil {
 			require.NotEmpty(t, got.Endpoint)
 		}
