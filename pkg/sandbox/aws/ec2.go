@@ -5,11 +5,12 @@ package aws
 // ec2Actions returns the EC2 calls that are simulated, each with the parameters that have an effect.
 func ec2Actions() map[string]action {
 	const paged = " Filter MaxResults NextToken"
-	const template = ` LaunchTemplateName LaunchTemplateData.ImageId LaunchTemplateData.InstanceType LaunchTemplateData.UserData
+	const template = ` LaunchTemplateData.ImageId LaunchTemplateData.InstanceType LaunchTemplateData.UserData
 		LaunchTemplateData.IamInstanceProfile LaunchTemplateData.SecurityGroupId
 		LaunchTemplateData.Placement.Tenancy LaunchTemplateData.Placement.AvailabilityZone LaunchTemplateData.Placement.GroupId
 		LaunchTemplateData.Placement.PartitionNumber
-		LaunchTemplateData.CapacityReservationSpecification LaunchTemplateData.InstanceMarketOptions.MarketType `
+		LaunchTemplateData.CapacityReservationSpecification LaunchTemplateData.InstanceMarketOptions.MarketType
+		LaunchTemplateData.TagSpecification `
 	return map[string]action{
 		"DescribeAvailabilityZones":     read("Filter ZoneName", (*request).describeZones),
 		"DescribeInstanceTypes":         read("InstanceType"+paged, (*request).describeInstanceTypes),
@@ -56,10 +57,15 @@ func ec2Actions() map[string]action {
 			AllowReassignment`, (*request).assignAddresses),
 		"UnassignPrivateIpAddresses": write("NetworkInterfaceId PrivateIpAddress Ipv4Prefix", (*request).unassignAddresses),
 
-		"CreateLaunchTemplate": write(template+interfaceParameters("LaunchTemplateData.NetworkInterface.")+
-			"LaunchTemplateData.TagSpecification TagSpecification", (*request).createTemplate),
-		"DeleteLaunchTemplate":    write("LaunchTemplateId LaunchTemplateName", (*request).deleteTemplate),
-		"DescribeLaunchTemplates": read("LaunchTemplateId LaunchTemplateName"+paged, (*request).describeTemplates),
+		"CreateLaunchTemplate": write("LaunchTemplateName VersionDescription TagSpecification"+template+
+			interfaceParameters("LaunchTemplateData.NetworkInterface."), (*request).createTemplate),
+		"CreateLaunchTemplateVersion": write("LaunchTemplateId LaunchTemplateName SourceVersion VersionDescription"+template+
+			interfaceParameters("LaunchTemplateData.NetworkInterface."), (*request).createTemplateVersion),
+		"ModifyLaunchTemplate":           write("LaunchTemplateId LaunchTemplateName SetDefaultVersion", (*request).modifyTemplate),
+		"DeleteLaunchTemplate":           write("LaunchTemplateId LaunchTemplateName", (*request).deleteTemplate),
+		"DeleteLaunchTemplateVersions":   write("LaunchTemplateId LaunchTemplateName LaunchTemplateVersion", (*request).deleteTemplateVersions),
+		"DescribeLaunchTemplates":        read("LaunchTemplateId LaunchTemplateName"+paged, (*request).describeTemplates),
+		"DescribeLaunchTemplateVersions": read("LaunchTemplateId LaunchTemplateName LaunchTemplateVersion MinVersion MaxVersion"+paged, (*request).describeTemplateVersions),
 		"CreateFleet": write(`Type TargetCapacitySpecification.TotalTargetCapacity TargetCapacitySpecification.DefaultTargetCapacityType
 			OnDemandOptions.AllocationStrategy SpotOptions.AllocationStrategy LaunchTemplateConfigs.LaunchTemplateSpecification
 			LaunchTemplateConfigs.Overrides.InstanceType LaunchTemplateConfigs.Overrides.ImageId LaunchTemplateConfigs.Overrides.SubnetId

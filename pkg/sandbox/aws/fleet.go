@@ -5,6 +5,7 @@ package aws
 import (
 	"cmp"
 	"slices"
+	"strconv"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -125,7 +126,14 @@ func (r *request) candidates(in *ec2.CreateFleetInput, spot bool) ([]candidate, 
 		if spec == nil {
 			return nil, missingParameter("LaunchTemplateConfigs.LaunchTemplateSpecification")
 		}
-		t, version, err := r.template(spec.LaunchTemplateId, spec.LaunchTemplateName, spec.Version)
+		t, err := r.template(spec.LaunchTemplateId, spec.LaunchTemplateName)
+		if err != nil {
+			return nil, err
+		}
+		if awssdk.ToString(spec.Version) == "" { // unlike RunInstances, a fleet has no default
+			return nil, missingParameter("LaunchTemplateConfigs.LaunchTemplateSpecification.Version")
+		}
+		version, err := t.version(*spec.Version)
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +161,7 @@ func (r *request) candidates(in *ec2.CreateFleetInput, spot bool) ([]candidate, 
 	return candidates, nil
 }
 
-func (r *request) candidate(t *launchTemplate, version string, o ec2types.FleetLaunchTemplateOverridesRequest) (candidate, error) {
+func (r *request) candidate(t *launchTemplate, version *templateVersion, o ec2types.FleetLaunchTemplateOverridesRequest) (candidate, error) {
 	var c candidate
 	l, err := t.launch(version)
 	if err != nil {
@@ -172,7 +180,7 @@ func (r *request) candidate(t *launchTemplate, version string, o ec2types.FleetL
 		c.zone = s.zone
 	}
 	c.described = &ec2types.LaunchTemplateAndOverridesResponse{
-		LaunchTemplateSpecification: &ec2types.FleetLaunchTemplateSpecification{LaunchTemplateId: &t.id, Version: &version},
+		LaunchTemplateSpecification: &ec2types.FleetLaunchTemplateSpecification{LaunchTemplateId: &t.id, Version: awssdk.String(strconv.FormatInt(version.number, 10))},
 		Overrides: &ec2types.FleetLaunchTemplateOverrides{
 			InstanceType: o.InstanceType, ImageId: o.ImageId, SubnetId: o.SubnetId, AvailabilityZone: o.AvailabilityZone, Priority: o.Priority,
 		},

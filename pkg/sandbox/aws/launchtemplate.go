@@ -3,6 +3,8 @@
 package aws
 
 import (
+	"slices"
+	"strconv"
 	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -10,15 +12,63 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// maxTemplates is the default quota in a Region.
-const maxTemplates = 5000
+const (
+	// maxTemplates is the default quota in a Region.
+	maxTemplates = 5000
+	// maxVersions is the default quota of a template.
+	maxVersions = 10000
+)
 
-// launchTemplate has one version: CreateLaunchTemplateVersion is not simulated.
 type launchTemplate struct {
-	id, name string
-	data     *ec2types.RequestLaunchTemplateData
-	created  time.Time
-	tags     map[string]string
+	id, name       string
+	versions       []*templateVersion // oldest first, never none
+	latest         int64              // the last number given: numbers are not used again
+	defaultVersion int64
+	created        time.Time
+	tags           map[string]string
+}
+
+// templateVersion never changes.
+type templateVersion struct {
+	number      int64
+	description *string
+	data        *ec2types.RequestLaunchTemplateData
+	created     time.Time
+}
+
+// add makes the next version of data.
+func (t *launchTemplate) add(data *ec2types.RequestLaunchTemplateData, description *string, now time.Time) *templateVersion {
+	t.latest++
+	v := &templateVersion{number: t.latest, description: description, data: data, created: now.UTC().Truncate(time.Second)}
+	t.versions = append(t.versions, v)
+	return v
+}
+
+// numbered returns a version by its number, nil when there is none.
+func (t *launchTemplate) numbered(number int64) *templateVersion {
+	at := slices.IndexFunc(t.versions, func(v *templateVersion) bool { return v.number == number })
+	if at < 0 {
+		return nil
+	}
+	return t.versions[at]
+}
+
+// version finds a version by number, $Latest or $Default; "" is the default version.
+func (t *launchTemplate) version(text string) (*templateVersion, error) {
+	switch text {
+	case "", "$Default":
+		return t.numbered(t.defaultVersion), nil
+	case "$Latest":
+		return t.versions[len(t.versions)-1], nil
+	}
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return nil, clientError("InvalidParameterValue", "Invalid launch template version: either '$Default', '$Latest', or a numeric version are allowed.")
+	}
+	if v := t.numbered(number); v != nil {
+		return v, nil
+	}
+	return nil, clientError("InvalidLaunchTemplateId.VersionNotFound", "Could not find the specified version %s for the launch template with ID %s.", text, t.id)
 }
 
 // createTemplate does not look into the data, as EC2 does not: what is wrong with it shows in a launch. Only the size of
@@ -28,16 +78,13 @@ func (r *request) createTemplate(in *ec2.CreateLaunchTemplateInput) (*ec2.Create
 	if len(name) < 3 || len(name) > 128 {
 		return nil, clientError("InvalidLaunchTemplateName.MalformedException", "A launch template name must be between 3 and 128 characters: '%s'", name)
 	}
-	if in.LaunchTemplateData == nil {
-		return nil, missingParameter("LaunchTemplateData")
-	}
 	if r.templateByName(name) != nil {
 		return nil, clientError("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
 	}
 	if len(r.templates.order) >= maxTemplates {
 		return nil, clientError("LaunchTemplateLimitExceeded", "You have reached the maximum number of launch templates: %d", maxTemplates)
 	}
-	if _, err := decodeUserData(awssdk.ToString(in.LaunchTemplateData.UserData)); err != nil {
+	if err := checkTemplateData(in.LaunchTemplateData); err != nil {
 		return nil, err
 	}
 	tags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeLaunchTemplate)
@@ -47,10 +94,19 @@ func (r *request) createTemplate(in *ec2.CreateLaunchTemplateInput) (*ec2.Create
 	if err := r.act(); err != nil {
 		return nil, err
 	}
-	t := &launchTemplate{id: r.ids.next("lt"), name: name, data: in.LaunchTemplateData, created: r.now.UTC().Truncate(time.Second), tags: tags}
+	t := &launchTemplate{id: r.ids.next("lt"), name: name, defaultVersion: 1, created: r.now.UTC().Truncate(time.Second), tags: tags}
+	t.add(in.LaunchTemplateData, in.VersionDescription, r.now)
 	r.templates.add(t.id, t)
 	description := r.describeTemplate(t)
 	return &ec2.CreateLaunchTemplateOutput{LaunchTemplate: &description}, nil
+}
+
+func checkTemplateData(data *ec2types.RequestLaunchTemplateData) error {
+	if data == nil {
+		return missingParameter("LaunchTemplateData")
+	}
+	_, err := decodeUserData(awssdk.ToString(data.UserData))
+	return err
 }
 
 func (r *request) templateByName(name string) *launchTemplate {
@@ -66,33 +122,48 @@ func errTemplateName() error {
 	return clientError("InvalidLaunchTemplateName.NotFoundException", "At least one of the launch templates specified in the request does not exist.")
 }
 
-// template finds a template by id or by name, and checks its version, which is 1, $Latest or $Default.
-func (r *request) template(id, name, version *string) (*launchTemplate, string, error) {
-	var t *launchTemplate
+// template finds a template by id or by name.
+func (r *request) template(id, name *string) (*launchTemplate, error) {
 	switch {
 	case id != nil && name != nil:
-		return nil, "", clientError("InvalidParameterCombination", "A launch template must be specified by id or by name, not by both")
+		return nil, clientError("InvalidParameterCombination", "A launch template must be specified by id or by name, not by both")
 	case id != nil:
-		if t = r.templates.get(*id); t == nil {
-			return nil, "", kindTemplate.missing(*id)
+		if t := r.templates.get(*id); t != nil {
+			return t, nil
 		}
+		return nil, kindTemplate.missing(*id)
 	case name != nil:
-		if t = r.templateByName(*name); t == nil {
-			return nil, "", errTemplateName()
+		if t := r.templateByName(*name); t != nil {
+			return t, nil
 		}
-	default:
-		return nil, "", missingParameter("LaunchTemplateId")
+		return nil, errTemplateName()
 	}
-	switch v := awssdk.ToString(version); v {
-	case "", "$Latest", "$Default", "1":
-		return t, "1", nil
-	default:
-		return nil, "", clientError("InvalidLaunchTemplateId.VersionNotFound", "Could not find launch template version %s of %s", v, t.id)
+	return nil, missingParameter("LaunchTemplateId")
+}
+
+func (r *request) modifyTemplate(in *ec2.ModifyLaunchTemplateInput) (*ec2.ModifyLaunchTemplateOutput, error) {
+	t, err := r.template(in.LaunchTemplateId, in.LaunchTemplateName)
+	if err != nil {
+		return nil, err
 	}
+	text := awssdk.ToString(in.DefaultVersion)
+	if text == "" {
+		return nil, missingParameter("SetDefaultVersion")
+	}
+	v, err := t.version(text)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.act(); err != nil {
+		return nil, err
+	}
+	t.defaultVersion = v.number
+	description := r.describeTemplate(t)
+	return &ec2.ModifyLaunchTemplateOutput{LaunchTemplate: &description}, nil
 }
 
 func (r *request) deleteTemplate(in *ec2.DeleteLaunchTemplateInput) (*ec2.DeleteLaunchTemplateOutput, error) {
-	t, _, err := r.template(in.LaunchTemplateId, in.LaunchTemplateName, nil)
+	t, err := r.template(in.LaunchTemplateId, in.LaunchTemplateName)
 	if err != nil {
 		return nil, err
 	}
@@ -136,59 +207,10 @@ func (r *request) describeTemplates(in *ec2.DescribeLaunchTemplatesInput) (*ec2.
 
 func (r *request) describeTemplate(t *launchTemplate) ec2types.LaunchTemplate {
 	return ec2types.LaunchTemplate{
-		LaunchTemplateId: &t.id, LaunchTemplateName: &t.name, CreateTime: &t.created, CreatedBy: awssdk.String(r.arn("iam", "user/sandbox")),
-		DefaultVersionNumber: awssdk.Int64(1), LatestVersionNumber: awssdk.Int64(1), Tags: tagList(t.tags),
+		LaunchTemplateId: &t.id, LaunchTemplateName: &t.name, CreateTime: &t.created, CreatedBy: r.caller(),
+		DefaultVersionNumber: awssdk.Int64(t.defaultVersion), LatestVersionNumber: awssdk.Int64(t.versions[len(t.versions)-1].number), Tags: tagList(t.tags),
 	}
 }
 
-// launch turns a template's data into a launch.
-func (t *launchTemplate) launch(version string) (launch, error) {
-	d := t.data
-	l := launch{
-		imageID: awssdk.ToString(d.ImageId), instanceType: string(d.InstanceType), userData: awssdk.ToString(d.UserData),
-		groups:     d.SecurityGroupIds,
-		systemTags: map[string]string{"aws:ec2launchtemplate:id": t.id, "aws:ec2launchtemplate:version": version},
-	}
-	if d.IamInstanceProfile != nil {
-		l.profileName, l.profileARN = awssdk.ToString(d.IamInstanceProfile.Name), awssdk.ToString(d.IamInstanceProfile.Arn)
-	}
-	if p := d.Placement; p != nil {
-		l.zone, l.tenancy = awssdk.ToString(p.AvailabilityZone), p.Tenancy
-		if p.GroupId != nil {
-			return l, kindPlacement.missing(*p.GroupId) // there are none
-		}
-	}
-	if s := d.CapacityReservationSpecification; s != nil && s.CapacityReservationTarget != nil {
-		return l, kindCapacity.missing(awssdk.ToString(s.CapacityReservationTarget.CapacityReservationId)) // there are none
-	}
-	if m := d.InstanceMarketOptions; m != nil {
-		if m.MarketType != ec2types.MarketTypeSpot {
-			return l, notSimulated("the market type %s", m.MarketType)
-		}
-		l.spot = true
-	}
-	for _, n := range d.NetworkInterfaces {
-		l.interfaces = append(l.interfaces, launchInterface{
-			card: awssdk.ToInt32(n.NetworkCardIndex), index: awssdk.ToInt32(n.DeviceIndex), subnetID: awssdk.ToString(n.SubnetId),
-			groups: n.Groups, description: awssdk.ToString(n.Description), kind: awssdk.ToString(n.InterfaceType),
-			deleteOnTermination: n.DeleteOnTermination, public: n.AssociatePublicIpAddress,
-			addresses: addressParameters{
-				address: n.PrivateIpAddress, addresses: n.PrivateIpAddresses, count: n.SecondaryPrivateIpAddressCount,
-				prefixCount: n.Ipv4PrefixCount, prefixes: prefixTexts(n.Ipv4Prefixes),
-			},
-		})
-	}
-	for _, spec := range d.TagSpecifications {
-		tags, err := tagMap(spec.Tags)
-		if err != nil {
-			return l, err
-		}
-		switch spec.ResourceType {
-		case ec2types.ResourceTypeInstance:
-			l.instanceTags = tags
-		case ec2types.ResourceTypeNetworkInterface:
-			l.interfaceTags = tags
-		}
-	}
-	return l, nil
-}
+// caller is whom the account says it serves: signatures are not checked.
+func (c *Cloud) caller() *string { return awssdk.String(c.arn("iam", "user/sandbox")) }

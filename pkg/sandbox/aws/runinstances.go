@@ -62,11 +62,15 @@ func (r *request) undo(i *instance, p *launchPlan) {
 func (r *request) runLaunch(in *ec2.RunInstancesInput) (launch, error) {
 	var l launch
 	if in.LaunchTemplate != nil {
-		t, version, err := r.template(in.LaunchTemplate.LaunchTemplateId, in.LaunchTemplate.LaunchTemplateName, in.LaunchTemplate.Version)
+		t, err := r.template(in.LaunchTemplate.LaunchTemplateId, in.LaunchTemplate.LaunchTemplateName)
 		if err != nil {
 			return l, err
 		}
-		if l, err = t.launch(version); err != nil {
+		v, err := t.version(awssdk.ToString(in.LaunchTemplate.Version))
+		if err != nil {
+			return l, err
+		}
+		if l, err = t.launch(v); err != nil {
 			return l, err
 		}
 	}
