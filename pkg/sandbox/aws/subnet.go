@@ -208,7 +208,8 @@ func (r *request) getReservations(in *ec2.GetSubnetCidrReservationsInput) (*ec2.
 	}
 	of := func(reservation cidrReservation) attributes {
 		return attributes(func(name string) ([]string, bool) {
-			if name == "reservationType" {
+			switch name {
+			case "reservationType":
 				return []string{string(r.describeReservation(s, reservation).ReservationType)}, true
 			}
 			return nil, false
