@@ -40,8 +40,12 @@ func (c *Cloud) Handler() http.Handler {
 			c.serveEC2(w, r, scope)
 		case scope.service == "iam" || scope.service == "sts":
 			c.serveIdentity(w, r, scope.service)
+		case scope.service == "sqs":
+			c.serveSQSQuery(w, r)
 		case scope.service == "eks":
 			c.serveEKS(w, r)
+		case strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
+			writeQueryError(w, c.requestID(), clientError("InvalidAction", "The sandbox does not simulate the service %q", scope.service))
 		default:
 			writeJSONError(w, clientError("UnknownOperationException", "The sandbox does not simulate the service %q", scope.service))
 		}
@@ -195,15 +199,7 @@ func escape(out *bytes.Buffer, text string) {
 
 // serveJSON serves the services of the JSON protocols; target is "Service.Operation".
 func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request, target string) {
-	operations := map[string]func(*http.Request, []byte) (any, error){
-		"AmazonSSM.GetParameter":          jsonOperation(c.getParameter),
-		"AWSPriceListService.GetProducts": jsonOperation(c.getProducts),
-		"AmazonSQS.GetQueueUrl":           jsonOperation(c.getQueueURL),
-		"AmazonSQS.SendMessage":           jsonOperation(c.sendMessage),
-		"AmazonSQS.ReceiveMessage":        jsonOperation(c.receiveMessage),
-		"AmazonSQS.DeleteMessage":         jsonOperation(c.deleteMessage),
-	}
-	operation, ok := operations[target]
+	operation, ok := c.jsonOperations()[target]
 	if !ok {
 		writeJSONError(w, clientError("UnknownOperationException", "The sandbox does not simulate %s", target))
 		return
@@ -218,6 +214,18 @@ func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request, target string)
 		return
 	}
 	writeJSON(w, http.StatusOK, out)
+}
+
+func (c *Cloud) jsonOperations() map[string]func(*http.Request, []byte) (any, error) {
+	return map[string]func(*http.Request, []byte) (any, error){
+		"AmazonSSM.GetParameter":          jsonOperation(c.getParameter),
+		"AWSPriceListService.GetProducts": jsonOperation(c.getProducts),
+		"AmazonSQS.CreateQueue":           jsonOperation(c.createQueue),
+		"AmazonSQS.GetQueueUrl":           jsonOperation(c.getQueueURL),
+		"AmazonSQS.SendMessage":           jsonOperation(c.sendMessage),
+		"AmazonSQS.ReceiveMessage":        jsonOperation(c.receiveMessage),
+		"AmazonSQS.DeleteMessage":         jsonOperation(c.deleteMessage),
+	}
 }
 
 // jsonOperation decodes the input strictly: a member that the handler's structure does not have is refused.
@@ -237,6 +245,20 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(value) // the caller is gone: nothing to do
+}
+
+// writeQueryError answers in the form of every service of the Query protocol but EC2.
+func writeQueryError(w http.ResponseWriter, requestID string, err error) {
+	e := asAPIError(err)
+	var body bytes.Buffer
+	body.WriteString("<ErrorResponse><Error><Type>Sender</Type><Code>")
+	escape(&body, e.code)
+	body.WriteString("</Code><Message>")
+	escape(&body, e.message)
+	fmt.Fprintf(&body, "</Message></Error><RequestId>%s</RequestId></ErrorResponse>", requestID)
+	w.Header().Set("Content-Type", "text/xml")
+	w.WriteHeader(e.status)
+	_, _ = w.Write(body.Bytes()) // the caller is gone: nothing to do
 }
 
 func writeJSONError(w http.ResponseWriter, err error) {

@@ -56,24 +56,16 @@ func (c *Cloud) serveIdentity(w http.ResponseWriter, r *http.Request, service st
 			err = clientError("InvalidAction", "The sandbox does not simulate the action %s of %s", action, service)
 		}
 	}
+	if err != nil {
+		writeQueryError(w, requestID, err)
+		return
+	}
 	namespace := map[string]string{"iam": "https://iam.amazonaws.com/doc/2010-05-08/", "sts": "https://sts.amazonaws.com/doc/2011-06-15/"}[service]
 	var body bytes.Buffer
-	status := http.StatusOK
-	if err != nil {
-		e := asAPIError(err)
-		status = e.status
-		fmt.Fprintf(&body, `<ErrorResponse xmlns="%s"><Error><Type>Sender</Type><Code>`, namespace)
-		escape(&body, e.code)
-		body.WriteString("</Code><Message>")
-		escape(&body, e.message)
-		fmt.Fprintf(&body, "</Message></Error><RequestId>%s</RequestId></ErrorResponse>", requestID)
-	} else {
-		fmt.Fprintf(&body, `<%[1]sResponse xmlns="%[2]s"><%[1]sResult>`, action, namespace)
-		encodeBody(&body, iamProtocol{}, out)
-		fmt.Fprintf(&body, "</%[1]sResult><ResponseMetadata><RequestId>%[2]s</RequestId></ResponseMetadata></%[1]sResponse>", action, requestID)
-	}
+	fmt.Fprintf(&body, `<%[1]sResponse xmlns="%[2]s"><%[1]sResult>`, action, namespace)
+	encodeBody(&body, iamProtocol{}, out)
+	fmt.Fprintf(&body, "</%[1]sResult><ResponseMetadata><RequestId>%[2]s</RequestId></ResponseMetadata></%[1]sResponse>", action, requestID)
 	w.Header().Set("Content-Type", "text/xml")
-	w.WriteHeader(status)
 	_, _ = w.Write(body.Bytes()) // the caller is gone: nothing to do
 }
 

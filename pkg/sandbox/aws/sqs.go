@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -39,10 +40,24 @@ func (c *Cloud) queueByURL(url string) (*queue, error) {
 	return nil, clientError("com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist.")
 }
 
+type createQueueInput struct{ QueueName string }
+
+var queueName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
+
+// createQueue makes a standard queue with the default attributes.
+func (c *Cloud) createQueue(r *http.Request, in createQueueInput) (getQueueURLOutput, error) {
+	if !queueName.MatchString(in.QueueName) {
+		return getQueueURLOutput{}, clientError("InvalidParameterValue",
+			"Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length")
+	}
+	c.CreateQueue(in.QueueName)
+	return c.getQueueURL(r, getQueueURLInput(in))
+}
+
 type getQueueURLInput struct{ QueueName string }
 
 type getQueueURLOutput struct {
-	QueueURL string `json:"QueueUrl"`
+	QueueURL string `json:"QueueUrl" xml:"QueueUrl"`
 }
 
 func (c *Cloud) getQueueURL(r *http.Request, in getQueueURLInput) (getQueueURLOutput, error) {
@@ -60,7 +75,7 @@ type sendMessageInput struct {
 }
 
 type sendMessageOutput struct {
-	MessageID        string `json:"MessageId"`
+	MessageID        string `json:"MessageId" xml:"MessageId"`
 	MD5OfMessageBody string
 }
 
@@ -93,16 +108,18 @@ type receiveMessageInput struct {
 }
 
 type receiveMessageOutput struct {
-	Messages []receivedMessage `json:",omitempty"`
+	Messages []receivedMessage `json:",omitempty" xml:"Message"`
 }
 
 type receivedMessage struct {
-	MessageID     string `json:"MessageId"`
+	MessageID     string `json:"MessageId" xml:"MessageId"`
 	ReceiptHandle string
 	Body          string
 	MD5OfBody     string
-	Attributes    map[string]string
+	Attributes    messageAttributes `xml:"Attribute"`
 }
+
+type messageAttributes map[string]string
 
 // receiveMessage polls as long as asked for, until the first message.
 func (c *Cloud) receiveMessage(r *http.Request, in receiveMessageInput) (receiveMessageOutput, error) {
@@ -156,7 +173,7 @@ func (c *Cloud) take(url string, limit int, hidden time.Duration) (received []re
 		m.visibleAt, m.receipt = now.Add(hidden), uuid(c.random)
 		received = append(received, receivedMessage{
 			MessageID: m.id, ReceiptHandle: m.receipt, Body: m.body, MD5OfBody: digest(m.body),
-			Attributes: map[string]string{"SentTimestamp": strconv.FormatInt(m.sent.UnixMilli(), 10)},
+			Attributes: messageAttributes{"SentTimestamp": strconv.FormatInt(m.sent.UnixMilli(), 10)},
 		})
 	}
 	return received, q.arrived, next, nil
