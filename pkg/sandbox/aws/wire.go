@@ -169,6 +169,10 @@ func encodeFields(out *bytes.Buffer, p protocol, v reflect.Value) {
 		f := v.Type().Field(i)
 		if f.IsExported() && f.Name != "ResultMetadata" {
 			name := p.element(v.Type().Name(), f.Name, isList(f.Type))
+			if isList(f.Type) && v.Field(i).Len() == 0 && emptyLists[v.Type().Name()+"."+f.Name] {
+				fmt.Fprintf(out, "<%s></%[1]s>", name)
+				continue
+			}
 			encodeValue(out, p, name, p.item(v.Type().Name(), f.Name), v.Field(i))
 		}
 	}
