@@ -52,6 +52,11 @@ func invalidValue(value, parameter string) *apiError {
 	return clientError("InvalidParameterValue", "Value (%s) for parameter %s is invalid.", value, parameter)
 }
 
+// errDependencies refuses to delete what something else needs.
+func errDependencies(resource, id string) *apiError {
+	return clientError("DependencyViolation", "The %s '%s' has dependencies and cannot be deleted.", resource, id)
+}
+
 // kind is a sort of EC2 resource, for the errors about its ids.
 type kind struct {
 	prefix   string // "subnet" in subnet-0ab...
@@ -77,7 +82,9 @@ var (
 	kindImage       = kind{"ami", "InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "The image id '[%s]' does not exist"}
 	kindCapacity    = kind{"cr", "InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed", "The capacity reservation ID '%s' does not exist"}
 	kindPlacement   = kind{"pg", "InvalidPlacementGroupId.NotFound", "InvalidPlacementGroupId.Malformed", "The placement group ID '%s' does not exist"}
-	taggableKinds   = []kind{kindInstance, kindInterface, kindSubnet, kindVPC, kindGroup, kindRouteTable, kindGateway, kindNAT, kindAddress, kindTemplate}
+	kindAssociation = kind{"rtbassoc", "InvalidAssociationID.NotFound", "InvalidAssociationID.Malformed", "The association ID '%s' does not exist"}
+	kindBlock       = kind{"vpc-cidr-assoc", "InvalidVpcCidrBlockAssociationID.NotFound", "InvalidVpcCidrBlockAssociationId.Malformed", "The vpc CIDR block association ID '%s' does not exist"}
+	kindRule        = kind{"sgr", "InvalidSecurityGroupRuleId.NotFound", "InvalidSecurityGroupRuleId.Malformed", "The security group rule ID '%s' does not exist"}
 )
 
 // missing returns the error for ids that name nothing: malformed ones first, else not found. EC2 names all of them,

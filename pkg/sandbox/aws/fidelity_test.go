@@ -29,7 +29,7 @@ var remarks = map[string]string{
 	"CreateLaunchTemplate":      "image ids by SSM parameter",
 	"CreateNatGateway":          "private gateways",
 	"DescribeImages":            "images other than EKS's of Amazon Linux and Bottlerocket (`image.go`)",
-	"DescribeInstanceAttribute": "attributes other than `userData`",
+	"DescribeInstanceAttribute": "attributes other than `userData`, `instanceType`, `sourceDestCheck` and `groupSet`",
 	"DescribeInstanceStatus":    "failed checks",
 	"DescribeSpotPriceHistory":  "history: there is the present price of each pool alone, and it is invented",
 	"RunInstances":              "markets other than spot",

@@ -93,7 +93,11 @@ func (r *request) createNATGateway(in *ec2.CreateNatGatewayInput) (*ec2.CreateNa
 	r.attachToService(g.owner, "amazon-aws")
 	a.owner, a.association = g.owner, r.ids.implicit("eipassoc")
 	r.natGateways.add(g.id, g)
-	r.after(r.latency.Associate, func() { g.state = ec2types.NatGatewayStateAvailable })
+	r.after(r.latency.Associate, func() {
+		if g.state == ec2types.NatGatewayStatePending {
+			g.state = ec2types.NatGatewayStateAvailable
+		}
+	})
 	description := r.describeNATGateway(g)
 	return &ec2.CreateNatGatewayOutput{NatGateway: &description, ClientToken: in.ClientToken}, nil
 }

@@ -23,12 +23,6 @@ type route struct {
 	target      string // id of an internet gateway, NAT gateway or interface
 }
 
-type internetGateway struct {
-	id   string
-	vpc  *vpc // nil: detached
-	tags map[string]string
-}
-
 func (r *request) createRouteTable(in *ec2.CreateRouteTableInput) (*ec2.CreateRouteTableOutput, error) {
 	v, err := r.vpcs.one(kindVPC, "vpcId", in.VpcId)
 	if err != nil {
@@ -235,40 +229,4 @@ func (r *request) describeRouteTable(t *routeTable) ec2types.RouteTable {
 		}
 	}
 	return d
-}
-
-func (r *request) createInternetGateway(in *ec2.CreateInternetGatewayInput) (*ec2.CreateInternetGatewayOutput, error) {
-	tags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeInternetGateway)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.act(); err != nil {
-		return nil, err
-	}
-	g := &internetGateway{id: r.ids.next("igw"), tags: tags}
-	r.gateways.add(g.id, g)
-	return &ec2.CreateInternetGatewayOutput{InternetGateway: &ec2types.InternetGateway{
-		InternetGatewayId: &g.id, OwnerId: &r.account, Tags: tagList(tags),
-	}}, nil
-}
-
-func (r *request) attachInternetGateway(in *ec2.AttachInternetGatewayInput) (*ec2.AttachInternetGatewayOutput, error) {
-	g, err := r.gateways.one(kindGateway, "internetGatewayId", in.InternetGatewayId)
-	if err != nil {
-		return nil, err
-	}
-	v, err := r.vpcs.one(kindVPC, "vpcId", in.VpcId)
-	if err != nil {
-		return nil, err
-	}
-	for _, other := range r.gateways.all() {
-		if other.vpc == v || other == g && g.vpc != nil {
-			return nil, clientError("Resource.AlreadyAssociated", "resource %s is already attached to network %s", other.id, other.vpc.id)
-		}
-	}
-	if err := r.act(); err != nil {
-		return nil, err
-	}
-	g.vpc = v
-	return &ec2.AttachInternetGatewayOutput{}, nil
 }

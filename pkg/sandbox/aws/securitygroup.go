@@ -12,8 +12,12 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// maxGroups is the default quota of security groups of an interface.
-const maxGroups = 5
+const (
+	// maxGroups is the default quota of security groups of an interface.
+	maxGroups = 5
+	// maxRules is the default quota of rules of a group, in each direction.
+	maxRules = 60
+)
 
 type securityGroup struct {
 	id, name, description string
@@ -29,6 +33,7 @@ type groupRule struct {
 	from, to                  int32 // -1 where they do not apply
 	cidr                      netip.Prefix
 	group                     string
+	tags                      map[string]string
 }
 
 func (r *groupRule) same(other *groupRule) bool {
@@ -39,7 +44,7 @@ func (r *groupRule) same(other *groupRule) bool {
 // newGroup returns a group with the rule that EC2 gives to every new one: all traffic out.
 func newGroup(id, name, description string, v *vpc) *securityGroup {
 	return &securityGroup{id: id, name: name, description: description, vpc: v, tags: map[string]string{}, rules: []*groupRule{
-		{id: "sgr-" + id[len("sg-"):], egress: true, protocol: "-1", from: -1, to: -1, cidr: netip.MustParsePrefix("0.0.0.0/0")},
+		{id: "sgr-" + id[len("sg-"):], egress: true, protocol: "-1", from: -1, to: -1, cidr: netip.MustParsePrefix("0.0.0.0/0"), tags: map[string]string{}},
 	}}
 }
 
@@ -77,16 +82,18 @@ func (r *request) createSecurityGroup(in *ec2.CreateSecurityGroupInput) (*ec2.Cr
 }
 
 func (r *request) authorizeIngress(in *ec2.AuthorizeSecurityGroupIngressInput) (*ec2.AuthorizeSecurityGroupIngressOutput, error) {
-	rules, err := r.authorize(in.GroupId, in.IpPermissions, false)
+	rules, err := r.authorize(in.GroupId, in.IpPermissions, in.TagSpecifications, false)
 	return &ec2.AuthorizeSecurityGroupIngressOutput{Return: awssdk.Bool(true), SecurityGroupRules: rules}, err
 }
 
 func (r *request) authorizeEgress(in *ec2.AuthorizeSecurityGroupEgressInput) (*ec2.AuthorizeSecurityGroupEgressOutput, error) {
-	rules, err := r.authorize(in.GroupId, in.IpPermissions, true)
+	rules, err := r.authorize(in.GroupId, in.IpPermissions, in.TagSpecifications, true)
 	return &ec2.AuthorizeSecurityGroupEgressOutput{Return: awssdk.Bool(true), SecurityGroupRules: rules}, err
 }
 
-func (r *request) authorize(id *string, permissions []ec2types.IpPermission, egress bool) ([]ec2types.SecurityGroupRule, error) {
+func (r *request) authorize(
+	id *string, permissions []ec2types.IpPermission, specs []ec2types.TagSpecification, egress bool,
+) ([]ec2types.SecurityGroupRule, error) {
 	g, err := r.groups.one(kindGroup, "groupId", id)
 	if err != nil {
 		return nil, err
@@ -108,23 +115,27 @@ func (r *request) authorize(id *string, permissions []ec2types.IpPermission, egr
 				rule.group, cidrText(rule.cidr), rule.protocol)
 		}
 	}
+	count := len(added)
+	for _, rule := range g.rules {
+		if rule.egress == egress {
+			count++
+		}
+	}
+	if count > maxRules {
+		return nil, clientError("RulesPerSecurityGroupLimitExceeded", "The maximum number of rules per security group has been reached.")
+	}
+	tags, err := tagsFor(specs, ec2types.ResourceTypeSecurityGroupRule)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.act(); err != nil {
 		return nil, err
 	}
 	var described []ec2types.SecurityGroupRule
 	for _, rule := range added {
-		rule.id = r.ids.implicit("sgr")
+		rule.id, rule.tags = r.ids.implicit("sgr"), merge(tags)
 		g.rules = append(g.rules, rule)
-		d := ec2types.SecurityGroupRule{
-			GroupId: &g.id, GroupOwnerId: &r.account, IsEgress: awssdk.Bool(egress), SecurityGroupRuleId: &rule.id,
-			IpProtocol: &rule.protocol, FromPort: &rule.from, ToPort: &rule.to,
-		}
-		if rule.group != "" {
-			d.ReferencedGroupInfo = &ec2types.ReferencedSecurityGroup{GroupId: &rule.group, UserId: &r.account}
-		} else {
-			d.CidrIpv4 = awssdk.String(rule.cidr.String())
-		}
-		described = append(described, d)
+		described = append(described, r.describeRule(g, rule))
 	}
 	return described, nil
 }

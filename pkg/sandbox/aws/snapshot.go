@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
 // Snapshot is what a packet network needs to know of the simulated account: a deep copy, each list in
@@ -143,6 +145,9 @@ func (c *Cloud) Snapshot() Snapshot {
 		s.InternetGateways = append(s.InternetGateways, gateway)
 	}
 	for _, g := range c.natGateways.all() {
+		if g.state == ec2types.NatGatewayStateDeleted {
+			continue
+		}
 		s.NATGateways = append(s.NATGateways, NATGateway{
 			ID: g.id, VPCID: g.subnet.vpc.id, SubnetID: g.subnet.id, InterfaceID: g.owner.id, State: string(g.state),
 			PrivateIP: g.owner.primary, PublicIP: g.address.public,

@@ -63,40 +63,14 @@ func tagList(tags map[string]string) []ec2types.Tag {
 
 // tagsOf finds the tags of a resource of any kind.
 func (r *request) tagsOf(id string) (map[string]string, error) {
-	if i := r.instances.get(id); i != nil && r.visible(i.visibleAt) {
-		return i.tags, nil
-	}
-	if n := r.interfaces.get(id); n != nil && r.visible(n.visibleAt) {
-		return n.tags, nil
-	}
-	if s := r.subnets.get(id); s != nil {
-		return s.tags, nil
-	}
-	if v := r.vpcs.get(id); v != nil {
-		return v.tags, nil
-	}
-	if g := r.groups.get(id); g != nil {
-		return g.tags, nil
-	}
-	if t := r.routeTables.get(id); t != nil {
-		return t.tags, nil
-	}
-	if g := r.gateways.get(id); g != nil {
-		return g.tags, nil
-	}
-	if g := r.natGateways.get(id); g != nil {
-		return g.tags, nil
-	}
-	if a := r.addresses.get(id); a != nil {
-		return a.tags, nil
-	}
-	if t := r.templates.get(id); t != nil {
-		return t.tags, nil
-	}
-	for _, k := range taggableKinds {
-		if k.prefix == idPrefix(id) {
-			return nil, k.missing(id)
+	for _, t := range r.taggables() {
+		if t.kind.prefix != idPrefix(id) {
+			continue
 		}
+		if tags := t.tags(id); tags != nil {
+			return tags, nil
+		}
+		return nil, t.kind.missing(id)
 	}
 	return nil, clientError("InvalidID", "The ID '%s' is not valid", id)
 }

@@ -19,6 +19,9 @@ type vpc struct {
 	defaultGroup    *securityGroup
 	mainTable       *routeTable
 	mainAssociation string
+	dnsSupport      bool // enableDnsSupport
+	dnsHostnames    bool // enableDnsHostnames
+	usageMetrics    bool // enableNetworkAddressUsageMetrics
 	tags            map[string]string
 }
 
@@ -66,7 +69,7 @@ func (r *request) createVPC(in *ec2.CreateVpcInput) (*ec2.CreateVpcOutput, error
 	if err := r.act(); err != nil {
 		return nil, err
 	}
-	v := &vpc{id: r.ids.next("vpc"), tags: tags}
+	v := &vpc{id: r.ids.next("vpc"), dnsSupport: true, tags: tags}
 	v.blocks = []*vpcBlock{{id: r.ids.implicit("vpc-cidr-assoc"), cidr: cidr, state: ec2types.VpcCidrBlockStateCodeAssociated}}
 	r.vpcs.add(v.id, v)
 	v.mainTable = &routeTable{id: r.ids.implicit("rtb"), vpc: v, tags: map[string]string{}}
@@ -74,7 +77,7 @@ func (r *request) createVPC(in *ec2.CreateVpcInput) (*ec2.CreateVpcOutput, error
 	r.routeTables.add(v.mainTable.id, v.mainTable)
 	v.defaultGroup = newGroup(r.ids.implicit("sg"), "default", "default VPC security group", v)
 	v.defaultGroup.rules = append(v.defaultGroup.rules, &groupRule{
-		id: r.ids.implicit("sgr"), protocol: "-1", from: -1, to: -1, group: v.defaultGroup.id,
+		id: r.ids.implicit("sgr"), protocol: "-1", from: -1, to: -1, group: v.defaultGroup.id, tags: map[string]string{},
 	})
 	r.groups.add(v.defaultGroup.id, v.defaultGroup)
 	description := r.describeVPC(v)

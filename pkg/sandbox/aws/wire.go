@@ -4,6 +4,7 @@ package aws
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -151,6 +152,10 @@ func decodeScalar(v reflect.Value, text string) (err error) {
 	case reflect.Float64:
 		f, err := strconv.ParseFloat(text, 64)
 		v.SetFloat(f)
+		return err
+	case reflect.Slice: // of bytes
+		b, err := base64.StdEncoding.DecodeString(text)
+		v.SetBytes(b)
 		return err
 	default:
 		return errors.New("a value of this type is not decoded")

@@ -44,6 +44,8 @@ func fill(v reflect.Value, n *int, depth int) {
 		v.SetString(fmt.Sprintf("text-%d <&>", *n))
 	case v.Kind() == reflect.Bool:
 		v.SetBool(*n%2 == 0)
+	case v.Kind() == reflect.Uint8:
+		v.SetUint(uint64(*n % 256))
 	case v.Kind() == reflect.Float64:
 		v.SetFloat(float64(*n) + 0.5)
 	default:
