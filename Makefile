@@ -8,8 +8,10 @@ LDFLAGS := -s -w -X sigs.k8s.io/karpenter/pkg/operator.Version=$(VERSION)
 
 CONTROLLER_GEN := $(BIN)/tools/controller-gen
 GOLANGCI_LINT := $(BIN)/tools/golangci-lint
+KO := $(BIN)/tools/ko
 CONTROLLER_GEN_VERSION := v0.20.1
 GOLANGCI_LINT_VERSION := v2.15.0
+KO_VERSION := v0.19.1
 
 .PHONY: help
 help: ## Say what each target does.
@@ -34,8 +36,27 @@ CONTROLPLANE := $(addprefix $(BIN)/,etcd kube-apiserver kube-controller-manager 
 controlplane: $(CONTROLPLANE) ## Build etcd, kube-apiserver and their like into bin/ (once, minutes).
 
 $(CONTROLPLANE) &: hack/controlplane/go.mod hack/controlplane/build.sh
-	hack/controlplane/build.sh $(BIN)
+	hack/controlplane/build.sh $(BIN) controlplane
 	touch $(CONTROLPLANE)
+
+# What instances with real kubelets run besides pods.
+NODE_PROGRAMS := $(addprefix $(BIN)/,kubelet kube-proxy)
+.PHONY: node-programs
+node-programs: $(NODE_PROGRAMS) $(BIN)/packages ## Build kubelet and kube-proxy, and fetch Debian's containerd and runc.
+
+$(NODE_PROGRAMS) &: hack/controlplane/go.mod hack/controlplane/build.sh
+	hack/controlplane/build.sh $(BIN) node
+	touch $(NODE_PROGRAMS)
+
+$(BIN)/packages: hack/node/packages.sh
+	hack/node/packages.sh $@
+
+.PHONY: images
+images: $(KO) ## Build images of our programs with ko, into bin/images.tar.
+	hack/images/build.sh $(KO) $(VERSION) $(BIN)
+
+$(KO):
+	GOBIN=$(BIN)/tools $(GO) install github.com/google/ko@$(KO_VERSION)
 
 .PHONY: generate
 generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code and CRDs.

@@ -32,20 +32,12 @@ func newSandboxCommand() *cobra.Command {
 	command.PersistentFlags().StringVar(&opts.BinDir, "bin-dir", ownDir(), "programs: the controller, agent, plugin and control plane")
 	command.PersistentFlags().StringVar(&opts.Latency, "latency", "fast", "how long AWS takes: fast or aws")
 	command.AddCommand(
-		&cobra.Command{Use: "up", Short: "Start the sandbox", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			opts.Out = cmd.OutOrStdout()
-			s, err := sandbox.Up(cmd.Context(), opts)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "sandbox is up after %.1fs; use it with: eval \"$(dovetail sandbox env --dir %s)\"\n", s.UpSeconds, quoted(s.Dir))
-			return nil
-		}},
+		newUpCommand(&opts),
 		&cobra.Command{Use: "down", Short: "End the sandbox and all that runs in it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := sandbox.Open(opts.Dir)
 			if errors.Is(err, sandbox.ErrNotRunning) {
 				fmt.Fprintln(cmd.OutOrStdout(), "no sandbox is running")
-				return nil
+				return sandbox.Clean(opts.Dir) // one that was killed may have left something
 			}
 			if err != nil {
 				return err
@@ -54,10 +46,29 @@ func newSandboxCommand() *cobra.Command {
 			defer cancel()
 			return s.Down(ctx)
 		}},
-		newEnvCommand(&opts), newStatusCommand(&opts), newExecCommand(&opts), newAWSCommand(&opts),
+		newEnvCommand(&opts), newStatusCommand(&opts), newLoadCommand(&opts), newExecCommand(&opts), newAWSCommand(&opts),
 	)
 	command.AddCommand(internalCommands(&opts)...)
 	return command
+}
+
+func newUpCommand(opts *sandbox.Options) *cobra.Command {
+	command := &cobra.Command{Use: "up", Short: "Start the sandbox", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		opts.Out = cmd.OutOrStdout()
+		s, err := sandbox.Up(cmd.Context(), *opts)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "sandbox is up after %.1fs; use it with: eval \"$(dovetail sandbox env --dir %s)\"\n", s.UpSeconds, quoted(s.Dir))
+		return nil
+	}}
+	addKubeletFlags(command, opts)
+	return command
+}
+
+func addKubeletFlags(command *cobra.Command, opts *sandbox.Options) {
+	command.Flags().StringVar(&opts.Kubelet, "kubelet", sandbox.StandIn, "what instances run: "+sandbox.StandIn+" (light, no containers) or "+sandbox.Real+" (kubelet, containerd and kube-proxy; needs root)")
+	command.Flags().StringSliceVar(&opts.Images, "images", nil, "archives of images for real kubelets (default BIN-DIR/images.tar)")
 }
 
 func ownDir() string {
@@ -120,6 +131,16 @@ func newStatusCommand(opts *sandbox.Options) *cobra.Command {
 	}}
 	command.Flags().StringVarP(&output, "output", "o", "", "json")
 	return command
+}
+
+func newLoadCommand(opts *sandbox.Options) *cobra.Command {
+	return &cobra.Command{Use: "load ARCHIVE", Short: "Give the instances the images of an archive (with real kubelets)", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		s, err := sandbox.Open(opts.Dir)
+		if err != nil {
+			return err
+		}
+		return s.Load(cmd.Context(), args[0])
+	}}
 }
 
 func newExecCommand(opts *sandbox.Options) *cobra.Command {
@@ -212,17 +233,24 @@ func newAWSCommand(opts *sandbox.Options) *cobra.Command {
 
 // internalCommands are the processes that the sandbox starts from this program.
 func internalCommands(opts *sandbox.Options) []*cobra.Command {
-	var apiServer, instance string
+	var apiServer, instance, disk string
 	daemon := &cobra.Command{Use: "daemon", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {
 		return sandbox.RunDaemon(cmd.Context(), sandbox.DaemonOptions{Options: *opts, APIServer: apiServer})
 	}}
 	daemon.Flags().StringVar(&apiServer, "api-server", "", "")
+	addKubeletFlags(daemon, opts)
+	bake := &cobra.Command{Use: "bake", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {
+		return sandbox.RunBake(cmd.Context(), *opts, disk)
+	}}
+	addKubeletFlags(bake, opts)
+	bake.Flags().StringVar(&disk, "disk", "", "")
 	node := &cobra.Command{Use: "node", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {
-		return sandbox.RunNode(cmd.Context(), sandbox.NodeOptions{Dir: opts.Dir, BinDir: opts.BinDir, InstanceID: instance})
+		return sandbox.RunNode(cmd.Context(), sandbox.NodeOptions{Dir: opts.Dir, BinDir: opts.BinDir, InstanceID: instance, Kubelet: opts.Kubelet})
 	}}
 	node.Flags().StringVar(&instance, "instance", "", "")
+	addKubeletFlags(node, opts)
 	container := &cobra.Command{Use: "container", Hidden: true, RunE: func(*cobra.Command, []string) error {
 		return kubelet.RunContainerInit(os.Stdin)
 	}}
-	return []*cobra.Command{daemon, node, container}
+	return []*cobra.Command{daemon, bake, node, container}
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Usage: build.sh DIR
+# Usage: build.sh DIR controlplane|node
 #
-# Builds etcd, kube-apiserver, kube-controller-manager, kube-scheduler and the portmap plugin into DIR: about five
-# minutes with empty caches, a minute of linking afterwards.
+# Builds etcd, kube-apiserver, kube-controller-manager, kube-scheduler and the portmap plugin into DIR, or kubelet and
+# kube-proxy: about five minutes with empty caches for the first, less than one more for the second.
 set -euo pipefail
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
@@ -18,9 +18,20 @@ stamp="-X k8s.io/component-base/version.gitVersion=$kubernetes
 	-X k8s.io/component-base/version.gitMinor=${minor%%.*}"
 
 export CGO_ENABLED=0
-go build -trimpath -ldflags "-s -w $stamp" -o "$out/" \
-	k8s.io/kubernetes/cmd/kube-apiserver \
-	k8s.io/kubernetes/cmd/kube-controller-manager \
-	k8s.io/kubernetes/cmd/kube-scheduler
-go build -trimpath -ldflags '-s -w' -o "$out/etcd" go.etcd.io/etcd/server/v3
-go build -trimpath -ldflags '-s -w' -o "$out/portmap" github.com/containernetworking/plugins/plugins/meta/portmap
+case ${2:-} in
+controlplane)
+	go build -trimpath -ldflags "-s -w $stamp" -o "$out/" \
+		k8s.io/kubernetes/cmd/kube-apiserver \
+		k8s.io/kubernetes/cmd/kube-controller-manager \
+		k8s.io/kubernetes/cmd/kube-scheduler
+	go build -trimpath -ldflags '-s -w' -o "$out/etcd" go.etcd.io/etcd/server/v3
+	go build -trimpath -ldflags '-s -w' -o "$out/portmap" github.com/containernetworking/plugins/plugins/meta/portmap
+	;;
+node)
+	go build -trimpath -ldflags "-s -w $stamp" -o "$out/" k8s.io/kubernetes/cmd/kubelet k8s.io/kubernetes/cmd/kube-proxy
+	;;
+*)
+	echo "usage: $0 DIR controlplane|node" >&2
+	exit 2
+	;;
+esac

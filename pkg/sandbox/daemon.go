@@ -54,25 +54,31 @@ type daemon struct {
 	endpoint netip.Addr    // of the API server in the VPC
 
 	applying sync.Mutex
+	baking   sync.Mutex // of opts.Images
 }
 
 // RunDaemon runs a sandbox until the context ends or a part of it fails.
 func RunDaemon(ctx context.Context, opts DaemonOptions) error {
 	steps := os.NewFile(fdSteps, "steps")
 	d := &daemon{opts: opts, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	d.machines = newMachines(d)
 	report := json.NewEncoder(steps)
-	for _, s := range []struct {
+	type part struct {
 		name string
 		run  func(context.Context) error
-	}{
-		{"namespaces", d.prepare},
-		{"AWS account with its VPC", d.startAWS},
-		{"control plane", d.startControlPlane},
-		{"custom resources and chart", d.install},
-		{"managed node group with the controller", d.startSystemNode},
-	} {
+	}
+	parts := []part{{"namespaces", d.prepare}}
+	if opts.Kubelet == Real {
+		parts = append(parts, part{"images", d.bake})
+	}
+	parts = append(parts,
+		part{"AWS account with its VPC", d.startAWS},
+		part{"control plane", d.startControlPlane},
+		part{"custom resources and chart", d.install},
+		part{"managed node group with the controller", d.startSystemNode})
+	for _, s := range parts {
 		started := time.Now()
-		if err := s.run(ctx); err != nil {
+		if err := run(ctx, s.run); err != nil {
 			return errors.Join(err, report.Encode(step{Name: s.name, Error: err.Error()}))
 		}
 		if err := report.Encode(step{Name: s.name, Seconds: time.Since(started).Seconds()}); err != nil {
@@ -84,6 +90,20 @@ func RunDaemon(ctx context.Context, opts DaemonOptions) error {
 	}
 	steps.Close()
 	return d.control.Wait(ctx)
+}
+
+// patience with a part of the sandbox: the longest takes seconds.
+const patience = 2 * time.Minute
+
+func run(ctx context.Context, part func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- part(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		return fmt.Errorf("not ready after %s", patience)
+	}
 }
 
 // prepare makes the process's own file systems and loopback.
@@ -137,7 +157,6 @@ func (d *daemon) startAWS(ctx context.Context) error {
 	}
 	d.endpoint = address
 	d.network.Plug(id, d.network.AWSPath(), "eks")
-	d.machines = newMachines(d)
 	if err := d.apply(); err != nil {
 		return err
 	}
@@ -273,7 +292,7 @@ func (d *daemon) proxy(listener net.Listener, target string) {
 	}
 }
 
-// serveControl answers Sandbox.Status.
+// serveControl answers the sandbox's users: see Sandbox.control.
 func (d *daemon) serveControl() error {
 	var listener net.Listener
 	err := atControlSocket(d.opts.Dir, func(path string) (err error) {
@@ -292,6 +311,11 @@ func (d *daemon) serveControl() error {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(Status{Instances: d.machines.status(), Translations: translations}) // a client that is gone needs none
+	})
+	mux.HandleFunc("POST /images", func(w http.ResponseWriter, r *http.Request) {
+		if err := d.load(r.Context(), r.FormValue("archive")); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	go func() { d.log.Error("control socket", "error", server.Serve(listener)) }()

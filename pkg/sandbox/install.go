@@ -52,7 +52,11 @@ func (d *daemon) install(ctx context.Context) error {
 	if _, err := envtest.InstallCRDs(d.control.RESTConfig(), envtest.CRDInstallOptions{CRDs: crds}); err != nil {
 		return fmt.Errorf("custom resources: %w", err)
 	}
-	objects, err := charts.Render(charts.Dovetail, charts.Release{Name: charts.Dovetail, Namespace: Namespace, Values: chartValues()})
+	values, err := d.chartValues()
+	if err != nil {
+		return err
+	}
+	objects, err := charts.Render(charts.Dovetail, charts.Release{Name: charts.Dovetail, Namespace: Namespace, Values: values})
 	if err != nil {
 		return err
 	}
@@ -63,20 +67,28 @@ func (d *daemon) install(ctx context.Context) error {
 	return applyAll(ctx, c, objects)
 }
 
-// chartValues are what differs from an installation on EKS: images that the sandbox has programs for, one replica on the
+// chartValues are what differs from an installation on EKS: images that the sandbox has, or has programs for, one replica on the
 // one system node, and the endpoint of the AWS APIs in the SDK's own variable. No CNI plugin serves the system node, which
 // is therefore not Ready: what runs there uses the node's network and tolerates that.
-func chartValues() map[string]any {
+func (d *daemon) chartValues() (map[string]any, error) {
+	images := map[string]any{"registry": imageRegistry}
+	if d.opts.Kubelet == Real {
+		tag, err := imageTag(d.opts.Images)
+		if err != nil {
+			return nil, err
+		}
+		images["tag"] = tag
+	}
 	env := []any{map[string]any{"name": "AWS_ENDPOINT_URL", "value": endpointURL}, map[string]any{"name": "AWS_REGION", "value": Region}}
 	return map[string]any{
-		"images":   map[string]any{"registry": "sandbox.invalid/dovetail"},
+		"images":   images,
 		"settings": map[string]any{"clusterName": ClusterName},
 		"controller": map[string]any{"replicas": 1, "hostNetwork": true, "env": env, "tolerations": []any{
 			map[string]any{"key": "CriticalAddonsOnly", "operator": "Exists"},
 			map[string]any{"key": corev1.TaintNodeNotReady, "operator": "Exists"},
 		}},
 		"agent": map[string]any{"env": env},
-	}
+	}, nil
 }
 
 func applyAll(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/ami"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns"
 )
@@ -25,6 +26,7 @@ type machines struct {
 
 	mu      sync.Mutex
 	running map[string]*machine
+	ami     string // the disk that instances with real kubelets boot from
 }
 
 type machine struct {
@@ -34,6 +36,14 @@ type machine struct {
 }
 
 func newMachines(d *daemon) *machines { return &machines{d: d, running: map[string]*machine{}} }
+
+// setAMI for the instances that boot from now on, and returns what it was.
+func (m *machines) setAMI(disk string) (before string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before, m.ami = m.ami, disk
+	return before
+}
 
 // stop ends the instances that the account says are ending or gone.
 func (m *machines) stop(s aws.Snapshot) {
@@ -50,7 +60,7 @@ func (m *machines) stop(s aws.Snapshot) {
 		_ = machine.cmd.Process.Kill() // it may have ended by itself
 		<-machine.done
 		delete(m.running, id)
-		if err := os.RemoveAll(m.disk(id)); err != nil {
+		if err := errors.Join(m.removeCgroup(id), os.RemoveAll(m.disk(id))); err != nil {
 			m.d.log.Warn("removing an instance's disk", "instance", id, "error", err)
 		}
 	}
@@ -87,12 +97,17 @@ func (m *machines) boot(instance aws.Instance) (*machine, error) {
 	if err := os.WriteFile(filepath.Join(dir, "kubeconfig"), kubeconfig, 0o600); err != nil {
 		return nil, err
 	}
+	if m.d.opts.Kubelet == Real {
+		if err := m.prepareReal(dir); err != nil {
+			return nil, err
+		}
+	}
 	log, err := os.Create(filepath.Join(logDir(m.d.opts.Dir), instance.ID+".log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command("/proc/self/exe", "sandbox", "node", "--dir", m.d.opts.Dir, "--bin-dir", m.d.opts.BinDir, "--instance", instance.ID)
+	cmd := exec.Command("/proc/self/exe", "sandbox", "node", "--dir", m.d.opts.Dir, "--bin-dir", m.d.opts.BinDir, "--instance", instance.ID, "--kubelet", m.d.opts.Kubelet)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS}
@@ -108,6 +123,25 @@ func (m *machines) boot(instance aws.Instance) (*machine, error) {
 		}
 	}()
 	return booted, nil
+}
+
+// prepareReal gives a disk what the AMI of real kubelets brings.
+func (m *machines) prepareReal(disk string) error {
+	kubeconfig, err := m.d.control.ProxyKubeconfig("https://" + m.d.endpoint.String())
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(disk, "proxy.kubeconfig"), kubeconfig, 0o600); err != nil {
+		return err
+	}
+	return ami.Clone(m.ami, disk)
+}
+
+func (m *machines) removeCgroup(instanceID string) error {
+	if m.d.opts.Kubelet != Real {
+		return nil
+	}
+	return ami.RemoveCgroups(cgroupOf(m.d.opts.Dir) + "/" + instanceID)
 }
 
 // disk of an instance, which ends with it.
@@ -126,9 +160,9 @@ func (m *machines) status() []InstanceStatus {
 	return list
 }
 
-// instanceRoot gives the calling process a root of its own, as a machine has one: the host's programs, and everything else
-// empty. keep is there as on the host.
-func instanceRoot(keep ...string) error {
+// instanceRoot gives the calling process a root of its own, as a machine has one: the host's programs with those of packages
+// ("": none) over them, and everything else empty. keep is there as on the host.
+func instanceRoot(packages string, keep ...string) error {
 	const root = "/run"
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
@@ -136,7 +170,10 @@ func instanceRoot(keep ...string) error {
 	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("machine's root: %w", err)
 	}
-	for _, dir := range append([]string{"/usr", "/sys", "/dev", "/etc/ssl", "/etc/alternatives"}, keep...) {
+	if err := mountPrograms(root+"/usr", packages); err != nil {
+		return fmt.Errorf("machine's /usr: %w", err)
+	}
+	for _, dir := range append([]string{"/sys", "/dev", "/etc/ssl", "/etc/alternatives"}, keep...) {
 		if err := bindInto(root, dir); err != nil {
 			return fmt.Errorf("machine's %s: %w", dir, err)
 		}
@@ -161,6 +198,16 @@ func instanceRoot(keep ...string) error {
 		return err
 	}
 	return errors.Join(os.Remove("/old"), os.Chdir("/"))
+}
+
+func mountPrograms(target, packages string) error {
+	if packages == "" {
+		return bindInto(filepath.Dir(target), "/usr")
+	}
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	return unix.Mount("overlay", target, "overlay", unix.MS_RDONLY, "lowerdir="+filepath.Join(packages, "usr")+":/usr")
 }
 
 func bindInto(root, dir string) error {

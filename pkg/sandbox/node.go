@@ -8,35 +8,41 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"golang.org/x/sys/unix"
 
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/ami"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/process"
 )
 
-// NodeOptions of an instance's first process.
+// NodeOptions of an instance's processes.
 type NodeOptions struct {
-	Dir, BinDir, InstanceID string
+	Dir, BinDir, InstanceID, Kubelet string
 }
 
-// RunNode boots an instance: it makes the machine's root, puts what the AMI ships there, and is its kubelet.
+func (o NodeOptions) disk() string { return filepath.Join(o.Dir, "instances", o.InstanceID) }
+func (o NodeOptions) logs() string { return filepath.Join(logDir(o.Dir), o.InstanceID) }
+
+// RunNode boots an instance: it makes the machine's root, puts what the AMI ships there, and runs its kubelet.
 func RunNode(ctx context.Context, opts NodeOptions) error {
-	own := filepath.Join(opts.Dir, "instances", opts.InstanceID)
-	self, err := os.Executable()
+	if opts.Kubelet != Real {
+		return runStandIn(ctx, opts)
+	}
+	if os.Getpid() == 1 {
+		return runInit(opts)
+	}
+	return runReal(ctx, opts)
+}
+
+func runStandIn(ctx context.Context, opts NodeOptions) error {
+	self, err := makeMachine(opts, "")
 	if err != nil {
-		return err
-	}
-	logs := filepath.Join(logDir(opts.Dir), opts.InstanceID)
-	if err := os.MkdirAll(logs, 0o755); err != nil {
-		return err
-	}
-	if err := instanceRoot(opts.BinDir, own, logs, filepath.Dir(self)); err != nil {
-		return err
-	}
-	if err := unix.Sethostname([]byte(opts.InstanceID)); err != nil {
 		return err
 	}
 	// The EKS AMIs ship the reference plugins.
@@ -47,20 +53,89 @@ func RunNode(ctx context.Context, opts NodeOptions) error {
 	for _, name := range []string{"controller", "agent", "cni"} {
 		programs[name] = filepath.Join(opts.BinDir, name)
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	k, err := kubelet.New(ctx, kubelet.Options{
-		Kubeconfig:    filepath.Join(own, "kubeconfig"),
+		Kubeconfig:    filepath.Join(opts.disk(), "kubeconfig"),
 		Programs:      programs,
 		ContainerInit: []string{self, "sandbox", "container"},
-		RootDir:       filepath.Join(own, "kubelet"),
-		LogDir:        logs,
+		RootDir:       filepath.Join(opts.disk(), "kubelet"),
+		LogDir:        opts.logs(),
 		InstanceType:  hardware,
-		Log:           log,
+		Log:           slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return fmt.Errorf("instance %s: %w", opts.InstanceID, err)
 	}
 	return k.Run(ctx)
+}
+
+// runInit is the first process of an instance with a real kubelet. It makes the machine, and a control group that the rest
+// has for its root.
+func runInit(opts NodeOptions) error {
+	self, err := makeMachine(opts, filepath.Join(opts.BinDir, ami.PackagesDir))
+	if err != nil {
+		return err
+	}
+	if err := ami.Isolate(cgroupOf(opts.Dir) + "/" + opts.InstanceID); err != nil {
+		return err
+	}
+	return process.RunInit(self, os.Args[1:], &os.ProcAttr{
+		Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWCGROUP},
+	})
+}
+
+func runReal(ctx context.Context, opts NodeOptions) error {
+	if err := ami.MountCgroups(); err != nil {
+		return err
+	}
+	plugins, err := filepath.Glob("/usr/lib/cni/*")
+	if err != nil {
+		return err
+	}
+	for _, plugin := range plugins {
+		if err := os.Symlink(plugin, filepath.Join("/opt/cni/bin", filepath.Base(plugin))); err != nil {
+			return err
+		}
+	}
+	machine, err := bootstrap.Read(ctx, hardware)
+	if err != nil {
+		return fmt.Errorf("instance %s: %w", opts.InstanceID, err)
+	}
+	return ami.Run(ctx, ami.Options{
+		BinDir: opts.BinDir, Disk: opts.disk(), LogDir: opts.logs(), Machine: machine,
+		Kubeconfig: filepath.Join(opts.disk(), "kubeconfig"), ProxyKubeconfig: filepath.Join(opts.disk(), "proxy.kubeconfig"),
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+}
+
+// makeMachine gives the calling process a machine's root and name, and returns where this program is there.
+func makeMachine(opts NodeOptions, packages string) (self string, err error) {
+	if self, err = os.Executable(); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(opts.logs(), 0o755); err != nil {
+		return "", err
+	}
+	if err := instanceRoot(packages, opts.BinDir, opts.disk(), opts.logs(), filepath.Dir(self)); err != nil {
+		return "", err
+	}
+	return self, unix.Sethostname([]byte(opts.InstanceID))
+}
+
+// RunBake makes the disk that instances with real kubelets boot from. It has a process namespace to itself.
+func RunBake(ctx context.Context, opts Options, disk string) error {
+	logs := filepath.Join(logDir(opts.Dir), "ami")
+	if err := os.MkdirAll(logs, 0o755); err != nil {
+		return err
+	}
+	keep := []string{opts.BinDir, disk, logs}
+	for _, archive := range opts.Images {
+		keep = append(keep, filepath.Dir(archive))
+	}
+	if err := instanceRoot(filepath.Join(opts.BinDir, ami.PackagesDir), keep...); err != nil {
+		return err
+	}
+	return ami.Bake(ctx, disk, logs, append(slices.Clone(opts.Images), pauseArchive(opts.BinDir)))
 }
 
 func hardware(name string) (bootstrap.Hardware, bool) {

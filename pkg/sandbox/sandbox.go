@@ -10,6 +10,7 @@ package sandbox
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,11 +20,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/ami"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
@@ -36,8 +39,18 @@ type Options struct {
 	Dir     string    // state and logs
 	BinDir  string    // controller, agent, cni, portmap and the control plane's programs
 	Latency string    // profile of the AWS simulator: fast or aws
+	Kubelet string    // what instances run: StandIn or Real
+	Images  []string  // archives that instances with real kubelets find their images in
 	Out     io.Writer // a line for each step
 }
+
+// Kinds of kubelets.
+const (
+	// StandIn is pkg/sandbox/kubelet: light, without containers.
+	StandIn = "stand-in"
+	// Real is the kubelet with containerd: see pkg/sandbox/ami.
+	Real = "real"
+)
 
 // DefaultDir follows the XDG base directories.
 func DefaultDir() string {
@@ -66,6 +79,7 @@ type Sandbox struct {
 	APIServer  string  `json:"apiServer"` // URLs on the host's loopback
 	AWS        string  `json:"aws"`
 	UserNS     bool    `json:"userNamespace"`
+	Kubelet    string  `json:"kubelet"`
 	UpSeconds  float64 `json:"upSeconds"`
 }
 
@@ -92,6 +106,9 @@ func Up(ctx context.Context, opts Options) (*Sandbox, error) {
 		if _, err := process.Find(opts.BinDir, name); err != nil {
 			return nil, fmt.Errorf("%w: run make build", err)
 		}
+	}
+	if err := opts.checkKubelet(); err != nil {
+		return nil, err
 	}
 	if _, err := aws.ProfileByName(opts.Latency); err != nil {
 		return nil, err
@@ -121,6 +138,42 @@ func Up(ctx context.Context, opts Options) (*Sandbox, error) {
 		return nil, err
 	}
 	return s, os.WriteFile(stateFile(opts.Dir), content, 0o600)
+}
+
+// checkKubelet says what is missing for the kind of kubelet that is asked for.
+func (o *Options) checkKubelet() error {
+	switch o.Kubelet {
+	case "":
+		o.Kubelet = StandIn
+	case StandIn:
+	case Real:
+		if os.Getuid() != 0 {
+			return fmt.Errorf("real kubelets need root: containers get control groups of the host")
+		}
+		for _, name := range append(ami.Programs(), ami.PackagesDir+"/usr/bin/containerd") {
+			if _, err := process.Find(o.BinDir, name); err != nil {
+				return fmt.Errorf("%w: run make node-programs", err)
+			}
+		}
+		if len(o.Images) == 0 {
+			o.Images = []string{filepath.Join(o.BinDir, "images.tar")}
+		}
+		for _, archive := range append(slices.Clone(o.Images), pauseArchive(o.BinDir)) {
+			if _, err := os.Stat(archive); err != nil {
+				return fmt.Errorf("images for real kubelets: %w: run make images", err)
+			}
+		}
+		for i, archive := range o.Images {
+			absolute, err := filepath.Abs(archive)
+			if err != nil {
+				return err
+			}
+			o.Images[i] = absolute
+		}
+	default:
+		return fmt.Errorf("kubelet %q is not known: use %s or %s", o.Kubelet, StandIn, Real)
+	}
+	return nil
 }
 
 // Open finds the sandbox that runs in a directory.
@@ -197,6 +250,9 @@ func (s *Sandbox) Command(ctx context.Context, target Target, args ...string) (*
 		// The network namespace by its file: a thread of the process may be in a pod's for a moment.
 		enter = append(enter, "--", "nsenter", "--target", strconv.Itoa(pid), "--mount", "--pid", "--uts", "--net="+filepath.Join(namespaceDir, target.Instance))
 	}
+	if target.PodUID != "" && s.Kubelet == Real {
+		return nil, errors.New("pods under real kubelets have containers: use kubectl exec")
+	}
 	if target.PodUID != "" {
 		enter = append(enter, "--", "nsenter", "--net="+filepath.Join(kubelet.NetNSDir, target.PodUID))
 	}
@@ -225,6 +281,11 @@ type InstanceStatus struct {
 // Status asks the daemon.
 func (s *Sandbox) Status(ctx context.Context) (Status, error) {
 	var status Status
+	return status, s.control(ctx, http.MethodGet, "/status", &status)
+}
+
+// control makes a request at the daemon, and decodes its answer where one is wanted.
+func (s *Sandbox) control(ctx context.Context, method, path string, answer any) error {
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var conn net.Conn
 		err := atControlSocket(s.Dir, func(path string) (err error) {
@@ -233,16 +294,24 @@ func (s *Sandbox) Status(ctx context.Context) (Status, error) {
 		})
 		return conn, err
 	}}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://sandbox/status", nil)
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, method, "http://sandbox"+path, nil)
 	if err != nil {
-		return status, err
+		return err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return status, fmt.Errorf("asking the sandbox: %w", err)
+		return fmt.Errorf("asking the sandbox: %w", err)
 	}
 	defer response.Body.Close()
-	return status, json.NewDecoder(response.Body).Decode(&status)
+	if response.StatusCode != http.StatusOK {
+		reason, _ := io.ReadAll(response.Body)
+		return fmt.Errorf("the sandbox: %s", strings.TrimSpace(string(reason)))
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.NewDecoder(response.Body).Decode(answer)
 }
 
 // startDaemon gives the daemon its listeners on the host's loopback and follows its steps.
@@ -268,10 +337,11 @@ func startDaemon(ctx context.Context, opts Options) (*Sandbox, error) {
 	}
 	defer log.Close()
 	s := &Sandbox{
-		Dir: opts.Dir, BinDir: opts.BinDir, Kubeconfig: filepath.Join(opts.Dir, "kubeconfig"),
+		Dir: opts.Dir, BinDir: opts.BinDir, Kubeconfig: filepath.Join(opts.Dir, "kubeconfig"), Kubelet: opts.Kubelet,
 		APIServer: "https://" + apiServer, AWS: "http://" + awsAddress, UserNS: os.Getuid() != 0,
 	}
-	cmd := exec.Command("/proc/self/exe", "sandbox", "daemon", "--dir", opts.Dir, "--bin-dir", opts.BinDir, "--latency", opts.Latency, "--api-server", s.APIServer)
+	cmd := exec.Command("/proc/self/exe", "sandbox", "daemon", "--dir", opts.Dir, "--bin-dir", opts.BinDir, "--latency", opts.Latency, "--api-server", s.APIServer,
+		"--kubelet", opts.Kubelet, "--images", strings.Join(opts.Images, ","))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{apiFile, awsFile, stepsWriter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -358,8 +428,19 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
+// Clean removes what a sandbox that was killed left behind, and keeps its logs.
+func Clean(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return clear(dir)
+}
+
 // clear removes the state of a sandbox that does not run, and keeps its logs.
 func clear(dir string) error {
+	if err := ami.RemoveCgroups(cgroupOf(dir)); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -398,6 +479,11 @@ func atControlSocket(dir string, do func(path string) error) error {
 	}
 	defer opened.Close()
 	return do(fmt.Sprintf("/proc/self/fd/%d/control.sock", opened.Fd()))
+}
+
+// cgroupOf a sandbox: the control group that its instances' groups are in.
+func cgroupOf(dir string) string {
+	return fmt.Sprintf("dovetail-%x", sha256.Sum256([]byte(dir)))[:len("dovetail-")+12]
 }
 
 func stateFile(dir string) string { return filepath.Join(dir, "sandbox.json") }

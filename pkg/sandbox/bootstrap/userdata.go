@@ -12,6 +12,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/mail"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,7 @@ type UserData struct {
 	Endpoint    string // https://...
 	CA          []byte // PEM
 	MaxPods     int    // 0: not said
+	ClusterDNS  []string
 	Labels      map[string]string
 	Taints      []corev1.Taint
 	// Resources by name, as in a kubelet's configuration.
@@ -109,10 +111,12 @@ func (u *UserData) addNodeConfig(document []byte) error {
 				Name                 string `json:"name"`
 				APIServerEndpoint    string `json:"apiServerEndpoint"`
 				CertificateAuthority []byte `json:"certificateAuthority"`
+				CIDR                 string `json:"cidr"`
 			} `json:"cluster"`
 			Kubelet struct {
 				Config struct {
 					MaxPods            int               `json:"maxPods"`
+					ClusterDNS         []string          `json:"clusterDNS"`
 					RegisterWithTaints []corev1.Taint    `json:"registerWithTaints"`
 					KubeReserved       map[string]string `json:"kubeReserved"`
 					SystemReserved     map[string]string `json:"systemReserved"`
@@ -132,6 +136,14 @@ func (u *UserData) addNodeConfig(document []byte) error {
 	}
 	if kubelet.MaxPods > 0 {
 		u.MaxPods = kubelet.MaxPods
+	}
+	switch cidr, err := netip.ParsePrefix(cluster.CIDR); {
+	case len(kubelet.ClusterDNS) > 0:
+		u.ClusterDNS = kubelet.ClusterDNS
+	case err == nil: // nodeadm takes the tenth address of the Services
+		address := cidr.Masked().Addr().As4()
+		address[3] += 10
+		u.ClusterDNS = []string{netip.AddrFrom4(address).String()}
 	}
 	u.Taints = append(u.Taints, kubelet.RegisterWithTaints...)
 	u.KubeReserved = merge(u.KubeReserved, kubelet.KubeReserved)
@@ -162,6 +174,9 @@ func (u *UserData) addBootstrap(script []byte) error {
 	if u.CA, err = base64.StdEncoding.DecodeString(options["--b64-cluster-ca"]); err != nil {
 		return fmt.Errorf("%w: --b64-cluster-ca: %w", ErrUserData, err)
 	}
+	if dns := options["--dns-cluster-ip"]; dns != "" {
+		u.ClusterDNS = []string{dns}
+	}
 	flags, err := shlex.Split(options["--kubelet-extra-args"])
 	if err != nil {
 		return fmt.Errorf("%w: --kubelet-extra-args: %w", ErrUserData, err)
@@ -187,6 +202,8 @@ func (u *UserData) addFlags(flags []string) error {
 				return fmt.Errorf("%w: --max-pods: %w", ErrUserData, err)
 			}
 			u.MaxPods = maxPods
+		case "--cluster-dns":
+			u.ClusterDNS = strings.Split(value, ",")
 		case "--kube-reserved":
 			u.KubeReserved = merge(u.KubeReserved, pairs(value, "="))
 		case "--system-reserved":
@@ -206,6 +223,7 @@ func (u *UserData) addBottlerocket(document []byte) error {
 				APIServer          string              `toml:"api-server"`
 				ClusterCertificate string              `toml:"cluster-certificate"`
 				MaxPods            int                 `toml:"max-pods"`
+				ClusterDNSIP       any                 `toml:"cluster-dns-ip"` // one or a list
 				NodeLabels         map[string]string   `toml:"node-labels"`
 				NodeTaints         map[string][]string `toml:"node-taints"`
 				KubeReserved       map[string]string   `toml:"kube-reserved"`
@@ -224,6 +242,14 @@ func (u *UserData) addBottlerocket(document []byte) error {
 		return fmt.Errorf("%w: cluster-certificate: %w", ErrUserData, err)
 	}
 	u.CA = ca
+	switch dns := settings.ClusterDNSIP.(type) {
+	case string:
+		u.ClusterDNS = []string{dns}
+	case []any:
+		for _, address := range dns {
+			u.ClusterDNS = append(u.ClusterDNS, fmt.Sprint(address))
+		}
+	}
 	u.Labels = merge(u.Labels, settings.NodeLabels)
 	for key, values := range settings.NodeTaints {
 		for _, value := range values {

@@ -41,6 +41,7 @@ Content-Type: text/x-shellscript; charset="us-ascii"
 #!/bin/bash -xe
 exec > >(tee /var/log/user-data.log|logger -t user-data -s 2>/dev/console) 2>&1
 /etc/eks/bootstrap.sh 'test' --apiserver-endpoint 'https://10.0.0.9' --b64-cluster-ca 'Y2E=' \
+--dns-cluster-ip '172.20.0.10' \
 --use-max-pods false \
 --kubelet-extra-args '--node-labels="a=b,dovetail.dev/pod-network=default" --register-with-taints="karpenter.sh/unregistered:NoExecute" --max-pods=110 --kube-reserved="cpu=70m,memory=1465Mi"'
 --//--
@@ -51,6 +52,7 @@ api-server = 'https://10.0.0.9'
 cluster-certificate = 'Y2E='
 cluster-name = 'test'
 max-pods = 110
+cluster-dns-ip = '172.20.0.10'
 [settings.kubernetes.node-labels]
 'a' = 'b'
 'dovetail.dev/pod-network' = 'default'
@@ -68,7 +70,7 @@ func TestUserDataOfEachAMIFamilySaysTheSame(t *testing.T) {
 			got, err := bootstrap.DecodeUserData([]byte(raw))
 			require.NoError(t, err)
 			require.Equal(t, bootstrap.UserData{
-				ClusterName: "test", Endpoint: "https://10.0.0.9", CA: []byte("ca"), MaxPods: 110,
+				ClusterName: "test", Endpoint: "https://10.0.0.9", CA: []byte("ca"), MaxPods: 110, ClusterDNS: []string{"172.20.0.10"},
 				Labels:       map[string]string{"a": "b", "dovetail.dev/pod-network": "default"},
 				Taints:       []corev1.Taint{{Key: "karpenter.sh/unregistered", Effect: corev1.TaintEffectNoExecute}},
 				KubeReserved: map[string]string{"cpu": "70m", "memory": "1465Mi"},

@@ -164,6 +164,15 @@ func (cp *ControlPlane) NodeKubeconfig(server, nodeName string) ([]byte, error) 
 	return kubeconfig(cp.restConfig(server, pair))
 }
 
+// ProxyKubeconfig is the kubeconfig of kube-proxy.
+func (cp *ControlPlane) ProxyKubeconfig(server string) ([]byte, error) {
+	pair, err := cp.authority.client("system:kube-proxy")
+	if err != nil {
+		return nil, err
+	}
+	return kubeconfig(cp.restConfig(server, pair))
+}
+
 func (cp *ControlPlane) restConfig(server string, pair keyPair) *rest.Config {
 	return &rest.Config{
 		Host:            server,
@@ -197,8 +206,13 @@ func (cp *ControlPlane) writeCredentials() error {
 	if err != nil {
 		return err
 	}
+	kubeletClient, err := cp.authority.client("kube-apiserver-kubelet-client", "system:masters")
+	if err != nil {
+		return err
+	}
 	files := map[string][]byte{
-		"ca.crt": cp.authority.pem, "apiserver.crt": serving.cert, "apiserver.key": serving.key, "sa.key": signing,
+		"ca.crt": cp.authority.pem, "kubelet-client.crt": kubeletClient.cert, "kubelet-client.key": kubeletClient.key,
+		"apiserver.crt": serving.cert, "apiserver.key": serving.key, "sa.key": signing,
 	}
 	for _, user := range []string{"kube-controller-manager", "kube-scheduler"} {
 		pair, err := cp.authority.client("system:" + user)
@@ -259,7 +273,8 @@ func (cp *ControlPlane) startAPIServer(ctx context.Context) error {
 		"--service-cluster-ip-range="+cp.opts.ServiceCIDR.String(),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 		"--allow-privileged", "--profiling=false",
-		"--kubelet-preferred-address-types=InternalIP")
+		"--kubelet-preferred-address-types=InternalIP", // for logs, exec and port-forward
+		"--kubelet-client-certificate="+cp.path("kubelet-client.crt"), "--kubelet-client-key="+cp.path("kubelet-client.key"))
 	if err != nil {
 		return err
 	}
