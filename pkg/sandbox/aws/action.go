@@ -41,7 +41,6 @@ var inert = map[string]string{
 	"Monitoring":                      "there is no CloudWatch",
 	"EnclaveOptions":                  "there are no enclaves",
 	"ConnectionTrackingSpecification": "the packet network has its own timeouts",
-	"MetadataOptions":                 "IMDS is always version 2; hop limits are the packet network's",
 	"Context":                         "reserved for AWS",
 	"IncludeDeprecated":               "no image of the catalogue is deprecated",
 }

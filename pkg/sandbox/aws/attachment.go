@@ -26,7 +26,7 @@ func (r *request) attachInterface(in *ec2.AttachNetworkInterfaceInput) (*ec2.Att
 	switch {
 	case n.attachment != nil:
 		return nil, clientError("InvalidNetworkInterface.InUse", "Interface: [%s] in use.", n.id)
-	case i.state != ec2types.InstanceStateNameRunning:
+	case i.state != ec2types.InstanceStateNameRunning && i.state != ec2types.InstanceStateNameStopped:
 		// What EC2 answers for a pending instance is not documented; AttachVolume answers this.
 		return nil, clientError("IncorrectState", "Instance '%s' is not 'running'.", i.id)
 	case n.subnet.zone != i.subnet.zone:

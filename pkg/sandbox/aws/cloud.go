@@ -17,12 +17,14 @@ type Options struct {
 	AccountID string  // 12 digits; default 123456789012
 	Latency   Profile // default: everything is immediate, no request limits
 	Seed      int64   // of ids, MACs, addresses and latencies
+	Quotas    Quotas  // default: EC2's, and any number of vCPUs
 }
 
 // Cloud is one simulated account in one Region.
 type Cloud struct {
 	region, account string
 	latency         Profile
+	quotas          Quotas
 	actions         map[string]action // EC2's
 
 	mu         sync.Mutex // of all that follows
@@ -35,18 +37,20 @@ type Cloud struct {
 	watchers   []chan struct{}
 	generation uint64
 
-	vpcs          table[vpc]
-	subnets       table[subnet]
-	groups        table[securityGroup]
-	routeTables   table[routeTable]
-	gateways      table[internetGateway]
-	natGateways   table[natGateway]
-	addresses     table[elasticAddress]
-	interfaces    table[networkInterface]
-	instances     table[instance]
-	templates     table[launchTemplate]
-	launched      int // instances, ever
-	publicAddress netip.Addr
+	vpcs            table[vpc]
+	subnets         table[subnet]
+	groups          table[securityGroup]
+	routeTables     table[routeTable]
+	gateways        table[internetGateway]
+	natGateways     table[natGateway]
+	addresses       table[elasticAddress]
+	interfaces      table[networkInterface]
+	instances       table[instance]
+	templates       table[launchTemplate]
+	placementGroups table[placementGroup]
+	reservations    table[capacityReservation]
+	launched        int // instances, ever
+	publicAddress   netip.Addr
 
 	roles    map[string]*role
 	profiles map[string]*instanceProfile
@@ -65,7 +69,7 @@ func New(opts Options) *Cloud {
 	}
 	random := rand.New(rand.NewPCG(uint64(opts.Seed), 0))
 	return &Cloud{
-		region: opts.Region, account: opts.AccountID, latency: opts.Latency, actions: ec2Actions(),
+		region: opts.Region, account: opts.AccountID, latency: opts.Latency, quotas: opts.Quotas.withDefaults(), actions: ec2Actions(),
 		random: random, ids: ids{random: random, reserved: map[string][]string{}},
 		buckets: throttle{}, tokens: map[string]idempotent{}, capacity: map[Pool]int{},
 		publicAddress: netip.MustParseAddr("198.51.100.6"),

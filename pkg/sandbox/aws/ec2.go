@@ -8,6 +8,7 @@ func ec2Actions() map[string]action {
 	const template = ` LaunchTemplateData.ImageId LaunchTemplateData.InstanceType LaunchTemplateData.UserData
 		LaunchTemplateData.IamInstanceProfile LaunchTemplateData.SecurityGroupId
 		LaunchTemplateData.Placement.Tenancy LaunchTemplateData.Placement.AvailabilityZone LaunchTemplateData.Placement.GroupId
+		LaunchTemplateData.Placement.GroupName LaunchTemplateData.MetadataOptions
 		LaunchTemplateData.Placement.PartitionNumber
 		LaunchTemplateData.CapacityReservationSpecification LaunchTemplateData.InstanceMarketOptions.MarketType
 		LaunchTemplateData.TagSpecification `
@@ -16,9 +17,14 @@ func ec2Actions() map[string]action {
 		"DescribeInstanceTypes":         read("InstanceType"+paged, (*request).describeInstanceTypes),
 		"DescribeInstanceTypeOfferings": read("LocationType"+paged, (*request).describeOfferings),
 		"DescribeSpotPriceHistory":      read("InstanceType ProductDescription AvailabilityZone StartTime EndTime"+paged, (*request).describeSpotPrices),
-		"DescribeCapacityReservations":  read("CapacityReservationId"+paged, (*request).describeReservations),
-		"DescribePlacementGroups":       read("Filter GroupId GroupName", (*request).describePlacementGroups),
-		"DescribeImages":                read("ImageId Owner"+paged, (*request).describeImages),
+		"DescribeCapacityReservations":  read("CapacityReservationId"+paged, (*request).describeCapacityReservations),
+		"CreateCapacityReservation": write(`InstanceType InstancePlatform InstanceCount AvailabilityZone AvailabilityZoneId InstanceMatchCriteria
+			EndDate EndDateType Tenancy TagSpecifications`, (*request).createCapacityReservation),
+		"CancelCapacityReservation": write("CapacityReservationId", (*request).cancelCapacityReservation),
+		"DescribePlacementGroups":   read("Filter GroupId GroupName", (*request).describePlacementGroups),
+		"CreatePlacementGroup":      write("GroupName Strategy PartitionCount SpreadLevel TagSpecification", (*request).createPlacementGroup),
+		"DeletePlacementGroup":      write("GroupName", (*request).deletePlacementGroup),
+		"DescribeImages":            read("ImageId Owner"+paged, (*request).describeImages),
 
 		"CreateVpc":                write("CidrBlock TagSpecification", (*request).createVPC),
 		"AssociateVpcCidrBlock":    write("VpcId CidrBlock", (*request).associateVPCBlock),
@@ -92,13 +98,18 @@ func ec2Actions() map[string]action {
 			LaunchTemplateConfigs.Overrides.InstanceType LaunchTemplateConfigs.Overrides.ImageId LaunchTemplateConfigs.Overrides.SubnetId
 			LaunchTemplateConfigs.Overrides.AvailabilityZone LaunchTemplateConfigs.Overrides.Priority TagSpecification`, (*request).createFleet),
 		"RunInstances": write(`ImageId InstanceType MinCount MaxCount UserData SubnetId SecurityGroupId IamInstanceProfile LaunchTemplate
-			Placement.AvailabilityZone Placement.Tenancy InstanceMarketOptions.MarketType TagSpecification `+
+			Placement.AvailabilityZone Placement.Tenancy Placement.GroupId Placement.GroupName Placement.PartitionNumber MetadataOptions
+			CapacityReservationSpecification InstanceMarketOptions.MarketType TagSpecification `+
 			interfaceParameters("NetworkInterface."), (*request).runInstances),
 		"DescribeInstanceAttribute": read("InstanceId Attribute", (*request).describeInstanceAttribute),
 		"ModifyInstanceAttribute":   write("InstanceId SourceDestCheck GroupId", (*request).modifyInstanceAttribute),
-		"DescribeInstances":         read("InstanceId"+paged, (*request).describeInstances),
-		"DescribeInstanceStatus":    read("InstanceId IncludeAllInstances"+paged, (*request).describeInstanceStatus),
-		"TerminateInstances":        write("InstanceId", (*request).terminateInstances),
+		"ModifyInstanceMetadataOptions": write("InstanceId HttpTokens HttpPutResponseHopLimit HttpEndpoint HttpProtocolIpv6 InstanceMetadataTags",
+			(*request).modifyMetadataOptions),
+		"DescribeInstances":      read("InstanceId"+paged, (*request).describeInstances),
+		"DescribeInstanceStatus": read("InstanceId IncludeAllInstances"+paged, (*request).describeInstanceStatus),
+		"TerminateInstances":     write("InstanceId", (*request).terminateInstances),
+		"StopInstances":          write("InstanceId", (*request).stopInstances),
+		"StartInstances":         write("InstanceId", (*request).startInstances),
 
 		"CreateTags":   write("ResourceId Tag", (*request).createTags),
 		"DeleteTags":   write("ResourceId Tag", (*request).deleteTags),

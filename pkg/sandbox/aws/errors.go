@@ -82,6 +82,10 @@ var (
 	kindImage       = kind{"ami", "InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "The image id '[%s]' does not exist"}
 	kindCapacity    = kind{"cr", "InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed", "The capacity reservation ID '%s' does not exist"}
 	kindPlacement   = kind{"pg", "InvalidPlacementGroupId.NotFound", "InvalidPlacementGroupId.Malformed", "The placement group ID '%s' does not exist"}
+	taggableKinds   = []kind{
+		kindInstance, kindInterface, kindSubnet, kindVPC, kindGroup, kindRule, kindRouteTable, kindGateway, kindNAT, kindAddress, kindReservation, kindTemplate,
+		kindCapacity, kindPlacement,
+	}
 	kindAssociation = kind{"rtbassoc", "InvalidAssociationID.NotFound", "InvalidAssociationID.Malformed", "The association ID '%s' does not exist"}
 	kindBlock       = kind{"vpc-cidr-assoc", "InvalidVpcCidrBlockAssociationID.NotFound", "InvalidVpcCidrBlockAssociationId.Malformed", "The vpc CIDR block association ID '%s' does not exist"}
 	kindRule        = kind{"sgr", "InvalidSecurityGroupRuleId.NotFound", "InvalidSecurityGroupRuleId.Malformed", "The security group rule ID '%s' does not exist"}

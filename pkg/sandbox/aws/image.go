@@ -166,7 +166,7 @@ func describeImage(i *image) ec2types.Image {
 		ImageId: &i.id, Name: &i.name, Architecture: i.architecture, CreationDate: &i.created, State: ec2types.ImageStateAvailable,
 		OwnerId: awssdk.String(imageOwner), ImageOwnerAlias: awssdk.String("amazon"), ImageLocation: awssdk.String("amazon/" + i.name),
 		Public: awssdk.Bool(true), ImageType: ec2types.ImageTypeValuesMachine, Hypervisor: ec2types.HypervisorTypeXen, EnaSupport: awssdk.Bool(true),
-		VirtualizationType: ec2types.VirtualizationTypeHvm, RootDeviceType: ec2types.DeviceTypeEbs, RootDeviceName: awssdk.String("/dev/xvda"),
+		VirtualizationType: ec2types.VirtualizationTypeHvm, RootDeviceType: ec2types.DeviceTypeEbs, RootDeviceName: awssdk.String("/dev/xvda"), ImdsSupport: ec2types.ImdsSupportValuesV20,
 	}
 }
 

@@ -27,7 +27,8 @@ const (
 	maxTTL      = 21600 // seconds
 )
 
-// IMDS serves the instance metadata service, version 2 alone. instanceOf tells which instance a client address
+// IMDS serves the instance metadata service, version 2, and version 1 for instances
+// whose options say that tokens are optional. instanceOf tells which instance a client address
 // belongs to; a request of no instance is answered 404.
 func (c *Cloud) IMDS(instanceOf func(netip.Addr) (instanceID string, ok bool)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,12 +45,21 @@ func (c *Cloud) IMDS(instanceOf func(netip.Addr) (instanceID string, ok bool)) h
 			http.NotFound(w, r)
 			return
 		}
+		if i.metadata.disabled {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		if r.URL.Path == "/latest/api/token" {
 			c.startSession(w, r, i)
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		_, withToken := r.Header[http.CanonicalHeaderKey(tokenHeader)]
+		if i.metadata.tokensOptional && !withToken {
+			c.serveMetadata(w, r, i)
 			return
 		}
 		if s, ok := c.sessions[r.Header.Get(tokenHeader)]; !ok || s.instance != i.id || time.Now().After(s.expires) {

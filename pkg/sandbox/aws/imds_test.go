@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/require"
 )
@@ -157,4 +158,49 @@ func TestMetadataAsksForATokenOfTheInstance(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 	_, listing := do(http.MethodGet, url+"/latest/meta-data/placement/", map[string]string{tokenHeader: token})
 	require.Equal(t, "availability-zone availability-zone-id region", strings.ReplaceAll(listing, "\n", " "))
+}
+
+func TestMetadataOptionsComeFromTheLaunchAndAreModified(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	hops := func(id string) int {
+		for _, i := range w.cloud.Snapshot().Instances {
+			if i.ID == id {
+				return i.MetadataHopLimit
+			}
+		}
+		return 0
+	}
+	plain := w.run("m5.large", testNodes)
+	require.Equal(t, 2, hops(plain))
+	w.template(w.karpenterTemplate("one-hop", primaryOnly()))
+	out, err := w.ec2.CreateFleet(ctx, fleet("one-hop", 1, w.on("m5.large", testNodes, "a")))
+	require.NoError(t, err)
+	require.Equal(t, 1, hops(out.Instances[0].InstanceIds[0]))
+
+	_, url := w.metadataOf(plain)
+	get := func() int {
+		reply, err := http.Get(url + "/latest/meta-data/instance-id")
+		require.NoError(t, err)
+		defer reply.Body.Close()
+		return reply.StatusCode
+	}
+	modify := func(in ec2.ModifyInstanceMetadataOptionsInput) error {
+		in.InstanceId = &plain
+		_, err := w.ec2.ModifyInstanceMetadataOptions(ctx, &in)
+		return err
+	}
+	require.Equal(t, http.StatusUnauthorized, get())
+	require.NoError(t, modify(ec2.ModifyInstanceMetadataOptionsInput{HttpTokens: ec2types.HttpTokensStateOptional, HttpPutResponseHopLimit: ptr[int32](3)}))
+	require.Equal(t, http.StatusOK, get())
+	require.Equal(t, 3, hops(plain))
+	require.NoError(t, modify(ec2.ModifyInstanceMetadataOptionsInput{HttpEndpoint: ec2types.InstanceMetadataEndpointStateDisabled}))
+	require.Equal(t, http.StatusForbidden, get())
+	requireError(t, modify(ec2.ModifyInstanceMetadataOptionsInput{HttpPutResponseHopLimit: ptr[int32](65)}), "InvalidParameterValue", "between 1 and 64")
+	requireError(t, modify(ec2.ModifyInstanceMetadataOptionsInput{InstanceMetadataTags: ec2types.InstanceMetadataTagsStateEnabled}), "UnsupportedOperation", "tags")
+	described, err := w.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{plain}})
+	require.NoError(t, err)
+	options := described.Reservations[0].Instances[0].MetadataOptions
+	require.Equal(t, int32(3), *options.HttpPutResponseHopLimit)
+	require.Equal(t, ec2types.HttpTokensStateOptional, options.HttpTokens)
 }

@@ -3,7 +3,6 @@
 package aws
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -20,7 +19,7 @@ type instance struct {
 	info            ec2types.InstanceTypeInfo
 	image           *image
 	state           ec2types.InstanceStateName
-	reason          string
+	reason          stateReason
 	subnet          *subnet // of the primary interface
 	primary         *networkInterface
 	interfaces      []*networkInterface
@@ -31,11 +30,19 @@ type instance struct {
 	userData        []byte
 	spotRequest     string // "" on demand
 	tenancy         ec2types.Tenancy
+	metadata        metadataOptions
+	group           *placementGroup
+	partition       int32
+	capacity        *capacityReservation // that it runs in
+	wasPublic       bool                 // before it was stopped
 	tags            map[string]string
 	visibleAt       time.Time
 	// What the last state of its network was: a terminated instance has no interfaces any more.
 	privateIP netip.Addr
 }
+
+// stateReason is why an instance stopped or ended; zero for one that did not.
+type stateReason struct{ transition, code, message string }
 
 func (i *instance) geometry() geometry { return geometryOf(i.info) }
 
@@ -179,6 +186,7 @@ func stateCode(name ec2types.InstanceStateName) int32 {
 	return map[ec2types.InstanceStateName]int32{
 		ec2types.InstanceStateNamePending: 0, ec2types.InstanceStateNameRunning: 16,
 		ec2types.InstanceStateNameShuttingDown: 32, ec2types.InstanceStateNameTerminated: 48,
+		ec2types.InstanceStateNameStopping: 64, ec2types.InstanceStateNameStopped: 80,
 	}[name]
 }
 
@@ -195,10 +203,7 @@ func (r *request) describeInstance(i *instance) ec2types.Instance {
 		Placement: &ec2types.Placement{
 			AvailabilityZone: &i.subnet.zone, AvailabilityZoneId: awssdk.String(r.zoneID(i.subnet.zone)), Tenancy: i.tenancy, GroupName: awssdk.String(""),
 		},
-		MetadataOptions: &ec2types.InstanceMetadataOptionsResponse{
-			HttpTokens: ec2types.HttpTokensStateRequired, HttpEndpoint: ec2types.InstanceMetadataEndpointStateEnabled,
-			State: ec2types.InstanceMetadataOptionsStateApplied,
-		},
+		MetadataOptions: describeMetadataOptions(i.metadata),
 		CapacityReservationSpecification: &ec2types.CapacityReservationSpecificationResponse{
 			CapacityReservationPreference: ec2types.CapacityReservationPreferenceOpen,
 		},
@@ -210,9 +215,18 @@ func (r *request) describeInstance(i *instance) ec2types.Instance {
 	if i.profile != nil {
 		d.IamInstanceProfile = &ec2types.IamInstanceProfile{Arn: &i.profile.arn, Id: &i.profile.id}
 	}
-	if i.reason != "" {
-		d.StateTransitionReason = &i.reason
-		d.StateReason = &ec2types.StateReason{Code: awssdk.String("Client.UserInitiatedShutdown"), Message: awssdk.String("Client.UserInitiatedShutdown: User initiated shutdown")}
+	if i.reason.code != "" {
+		d.StateTransitionReason = &i.reason.transition
+		d.StateReason = &ec2types.StateReason{Code: &i.reason.code, Message: &i.reason.message}
+	}
+	if i.group != nil {
+		d.Placement.GroupId, d.Placement.GroupName = &i.group.id, &i.group.name
+		if i.partition != 0 {
+			d.Placement.PartitionNumber = &i.partition
+		}
+	}
+	if i.capacity != nil {
+		d.CapacityReservationId = &i.capacity.id
 	}
 	if i.state == ec2types.InstanceStateNameTerminated {
 		return d // without a network
@@ -295,49 +309,6 @@ func (r *request) describeInstanceStatus(in *ec2.DescribeInstanceStatusInput) (*
 	}
 	described, next, err := filterPage(instances, in.Filters, of, describe, in.NextToken, in.MaxResults, 5, 1000)
 	return &ec2.DescribeInstanceStatusOutput{InstanceStatuses: described, NextToken: next}, err
-}
-
-func (r *request) terminateInstances(in *ec2.TerminateInstancesInput) (*ec2.TerminateInstancesOutput, error) {
-	if len(in.InstanceIds) == 0 {
-		return nil, missingParameter("instancesSet")
-	}
-	instances, err := r.known(in.InstanceIds)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.act(); err != nil {
-		return nil, err
-	}
-	out := &ec2.TerminateInstancesOutput{}
-	for _, i := range instances {
-		before := i.state
-		r.terminate(i)
-		out.TerminatingInstances = append(out.TerminatingInstances, ec2types.InstanceStateChange{
-			InstanceId: &i.id, PreviousState: instanceState(before), CurrentState: instanceState(i.state),
-		})
-	}
-	return out, nil
-}
-
-func (r *request) terminate(i *instance) {
-	if i.state == ec2types.InstanceStateNameShuttingDown || i.state == ec2types.InstanceStateNameTerminated {
-		return
-	}
-	i.state = ec2types.InstanceStateNameShuttingDown
-	i.reason = fmt.Sprintf("User initiated (%s)", r.now.UTC().Format("2006-01-02 15:04:05 MST"))
-	r.after(r.latency.Shutdown, func() {
-		i.state = ec2types.InstanceStateNameTerminated
-		r.after(Span{Min: r.latency.Terminated}, func() { r.instances.remove(i.id) })
-		// Interfaces that are not to be deleted stay, available: this is how they leak.
-		for _, n := range i.interfaces {
-			if n.attachment.deleteOnTermination {
-				r.free(n)
-				continue
-			}
-			n.attachment, n.shown = nil, given{}
-		}
-		i.interfaces = nil
-	})
 }
 
 // stillThere refuses a client token whose instances are terminated.

@@ -221,22 +221,3 @@ func (r *request) describeSpotPrices(in *ec2.DescribeSpotPriceHistoryInput) (*ec
 	described, next, err := filterPage(offerings, in.Filters, of, describe, in.NextToken, in.MaxResults, 1, 2000)
 	return &ec2.DescribeSpotPriceHistoryOutput{SpotPriceHistory: described, NextToken: next}, err
 }
-
-// describeReservations knows no capacity reservation.
-func (r *request) describeReservations(in *ec2.DescribeCapacityReservationsInput) (*ec2.DescribeCapacityReservationsOutput, error) {
-	if len(in.CapacityReservationIds) > 0 {
-		return nil, kindCapacity.missing(in.CapacityReservationIds...)
-	}
-	return &ec2.DescribeCapacityReservationsOutput{CapacityReservations: []ec2types.CapacityReservation{}}, nil
-}
-
-// describePlacementGroups knows no placement group.
-func (r *request) describePlacementGroups(in *ec2.DescribePlacementGroupsInput) (*ec2.DescribePlacementGroupsOutput, error) {
-	if len(in.GroupIds) > 0 {
-		return nil, kindPlacement.missing(in.GroupIds...)
-	}
-	if len(in.GroupNames) > 0 {
-		return nil, clientError("InvalidPlacementGroup.Unknown", "The Placement Group '%s' is unknown.", in.GroupNames[0])
-	}
-	return &ec2.DescribePlacementGroupsOutput{PlacementGroups: []ec2types.PlacementGroup{}}, nil
-}

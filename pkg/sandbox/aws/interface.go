@@ -14,9 +14,6 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// maxInterfaces is the default quota of interfaces in a Region.
-const maxInterfaces = 5000
-
 type networkInterface struct {
 	id, description string
 	subnet          *subnet
@@ -74,7 +71,7 @@ func (r *request) visible(at time.Time) bool { return !r.now.Before(at) }
 
 // allocate makes an interface, or nothing.
 func (c *Cloud) allocate(spec interfaceSpec) (*networkInterface, error) {
-	if len(c.interfaces.order) >= maxInterfaces {
+	if len(c.interfaces.order) >= c.quotas.Interfaces {
 		return nil, clientError("NetworkInterfaceLimitExceeded", "You have reached the limit on the number of network interfaces that you can create.")
 	}
 	w, named := spec.want, len(spec.want.addresses)

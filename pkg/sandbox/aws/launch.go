@@ -25,6 +25,9 @@ type launch struct {
 	interfaces            []launchInterface
 	tenancy               ec2types.Tenancy
 	spot                  bool
+	metadata              metadataRequest
+	placement             placement
+	reservation           reservationUse
 	instanceTags          map[string]string
 	interfaceTags         map[string]string
 	systemTags            map[string]string // aws:...
@@ -53,6 +56,10 @@ type launchPlan struct {
 	zone         string
 	tenancy      ec2types.Tenancy
 	spot         bool
+	metadata     metadataOptions
+	group        *placementGroup
+	partition    int32 // 0: any
+	reservation  reservationUse
 	instanceTags map[string]string
 }
 
@@ -72,7 +79,7 @@ func decodeUserData(text string) ([]byte, error) {
 
 // plan checks a launch against everything that EC2 checks it against.
 func (r *request) plan(l launch) (*launchPlan, error) {
-	p := &launchPlan{tenancy: l.tenancy, spot: l.spot, instanceTags: merge(l.instanceTags, l.systemTags)}
+	p := &launchPlan{tenancy: l.tenancy, spot: l.spot, reservation: l.reservation, instanceTags: merge(l.instanceTags, l.systemTags)}
 	if p.tenancy == "" {
 		p.tenancy = ec2types.TenancyDefault
 	}
@@ -93,9 +100,19 @@ func (r *request) plan(l launch) (*launchPlan, error) {
 		return nil, clientError("InvalidParameterCombination", "The availability zone %s is not the one of the subnet, %s", l.zone, p.zone)
 	}
 	if letters := instancetypes.ZoneLetters(l.instanceType); !strings.Contains(letters, p.zone[len(p.zone)-1:]) {
-		return nil, clientError("Unsupported",
-			"Your requested instance type (%s) is not supported in your requested Availability Zone (%s). Please retry your request by not specifying an Availability Zone or choosing %s.",
-			l.instanceType, p.zone, strings.Join(r.zonesOffering(l.instanceType), ", "))
+		return nil, r.errNotOffered(l.instanceType, p.zone)
+	}
+	if p.metadata, err = defaultMetadataOptions().apply(l.metadata); err != nil {
+		return nil, err
+	}
+	if p.group, err = r.placementGroupOf(l.placement); err != nil {
+		return nil, err
+	}
+	if err := r.checkPlacement(p, l.placement); err != nil {
+		return nil, err
+	}
+	if err := r.checkReservation(p); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -250,12 +267,17 @@ func (r *request) planInterface(l launch, li launchInterface, count int) (interf
 
 // start makes one instance of a plan, or nothing.
 func (r *request) start(p *launchPlan, reservation string, index int) (*instance, error) {
-	if err := r.takeCapacity(p); err != nil {
+	partition, err := r.joinGroup(p)
+	if err != nil {
+		return nil, err
+	}
+	reserved, err := r.takeRoom(p)
+	if err != nil {
 		return nil, err
 	}
 	now := r.now.UTC().Truncate(time.Second)
 	i := &instance{
-		info: p.info, image: p.image, state: ec2types.InstanceStateNamePending, reservation: reservation, launchTime: now, index: index,
+		info: p.info, image: p.image, metadata: p.metadata, group: p.group, partition: partition, reservation: reservation, launchTime: now, index: index,
 		profile: p.profile, userData: p.userData, tenancy: p.tenancy, tags: merge(p.instanceTags),
 		visibleAt: r.now.Add(r.latency.Propagation.draw(r.random)),
 	}
@@ -266,7 +288,7 @@ func (r *request) start(p *launchPlan, reservation string, index int) (*instance
 			for _, made := range i.interfaces {
 				r.free(made)
 			}
-			r.returnCapacity(p)
+			r.returnRoom(p, reserved)
 			return nil, err
 		}
 		a := p.attachments[k]
@@ -283,12 +305,9 @@ func (r *request) start(p *launchPlan, reservation string, index int) (*instance
 	if p.spot {
 		i.spotRequest = r.ids.implicit("sir")
 	}
+	i.capacity = reserved
 	r.instances.add(i.id, i)
-	r.after(r.latency.Boot, func() {
-		if i.state == ec2types.InstanceStateNamePending {
-			i.state = ec2types.InstanceStateNameRunning
-		}
-	})
+	r.boot(i)
 	return i, nil
 }
 
@@ -298,6 +317,22 @@ func (p *launchPlan) pool() Pool {
 		pool.Lifecycle = "spot"
 	}
 	return pool
+}
+
+// takeRoom finds room for an instance: in a capacity reservation, which is returned, or in its pool.
+func (r *request) takeRoom(p *launchPlan) (*capacityReservation, error) {
+	if err := r.checkVCPUs(p); err != nil {
+		return nil, err
+	}
+	reserved, err := r.reservationFor(p)
+	if err != nil {
+		return nil, err
+	}
+	if reserved == nil {
+		return nil, r.takeCapacity(p)
+	}
+	reserved.used++
+	return reserved, nil
 }
 
 func (r *request) takeCapacity(p *launchPlan) error {
@@ -311,13 +346,15 @@ func (r *request) takeCapacity(p *launchPlan) error {
 	case p.spot:
 		return statusError(500, "InsufficientInstanceCapacity", "There is no Spot capacity available that matches your request.")
 	}
-	others := slices.DeleteFunc(r.zonesOffering(string(p.info.InstanceType)), func(zone string) bool { return zone == p.zone })
-	return statusError(500, "InsufficientInstanceCapacity",
-		"We currently do not have sufficient %[1]s capacity in the Availability Zone you requested (%[2]s). Our system will be working on provisioning additional capacity. You can currently get %[1]s capacity by not specifying an Availability Zone in your request or choosing %[3]s.",
-		p.info.InstanceType, p.zone, strings.Join(others, ", "))
+	return r.errNoCapacity(p.pool())
 }
 
-func (r *request) returnCapacity(p *launchPlan) {
+// returnRoom is the reverse of takeRoom.
+func (r *request) returnRoom(p *launchPlan, reserved *capacityReservation) {
+	if reserved != nil {
+		reserved.used--
+		return
+	}
 	if left, limited := r.capacity[p.pool()]; limited {
 		r.capacity[p.pool()] = left + 1
 	}

@@ -239,18 +239,21 @@ func TestWhatATemplateAsksForWronglyShowsInTheFleet(t *testing.T) {
 		}, w.on("m5.large", testNodes, "a")},
 		{"a type that the zone does not offer", "Unsupported", "not supported in your requested Availability Zone (us-east-1a)", func(*ec2types.RequestLaunchTemplateData) {}, w.on(notIn("a"), testNodes, "a")},
 		{"no subnet", "MissingInput", "No subnets found", func(*ec2types.RequestLaunchTemplateData) {}, w.on("m5.large", "", "a")},
-		{"a placement group", "InvalidPlacementGroupId.NotFound", "", nil, ec2types.FleetLaunchTemplateOverridesRequest{}},
+		{"no such placement group", "InvalidPlacementGroupId.NotFound", "", func(d *ec2types.RequestLaunchTemplateData) {
+			d.Placement.GroupId = ptr("pg-0123456789abcdef0")
+		}, w.on("m5.large", testNodes, "a")},
+		{"no such capacity reservation", "InvalidCapacityReservationId.NotFound", "", func(d *ec2types.RequestLaunchTemplateData) {
+			d.CapacityReservationSpecification = &ec2types.LaunchTemplateCapacityReservationSpecificationRequest{
+				CapacityReservationTarget: &ec2types.CapacityReservationTarget{CapacityReservationId: ptr("cr-0123456789abcdef0")},
+			}
+		}, w.on("m5.large", testNodes, "a")},
+		{"too many hops", "InvalidParameterValue", "HttpPutResponseHopLimit", func(d *ec2types.RequestLaunchTemplateData) {
+			d.MetadataOptions.HttpPutResponseHopLimit = ptr[int32](65)
+		}, w.on("m5.large", testNodes, "a")},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			name := fmt.Sprintf("wrong-%d", i)
 			in := w.karpenterTemplate(name, primaryOnly())
-			if row.template == nil {
-				in.LaunchTemplateData.Placement.GroupId = ptr("pg-0123456789abcdef0")
-				w.template(in)
-				_, err := w.ec2.CreateFleet(t.Context(), fleet(name, 1, w.on("m5.large", testNodes, "a")))
-				requireError(t, err, row.code, row.text)
-				return
-			}
 			row.template(in.LaunchTemplateData)
 			w.template(in)
 			out, err := w.ec2.CreateFleet(t.Context(), fleet(name, 1, row.override))

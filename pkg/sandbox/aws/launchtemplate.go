@@ -12,12 +12,8 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-const (
-	// maxTemplates is the default quota in a Region.
-	maxTemplates = 5000
-	// maxVersions is the default quota of a template.
-	maxVersions = 10000
-)
+// maxVersions is the default quota of a template.
+const maxVersions = 10000
 
 type launchTemplate struct {
 	id, name       string
@@ -81,8 +77,8 @@ func (r *request) createTemplate(in *ec2.CreateLaunchTemplateInput) (*ec2.Create
 	if r.templateByName(name) != nil {
 		return nil, clientError("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
 	}
-	if len(r.templates.order) >= maxTemplates {
-		return nil, clientError("LaunchTemplateLimitExceeded", "You have reached the maximum number of launch templates: %d", maxTemplates)
+	if len(r.templates.order) >= r.quotas.LaunchTemplates {
+		return nil, clientError("LaunchTemplateLimitExceeded", "You have reached the maximum number of launch templates: %d", r.quotas.LaunchTemplates)
 	}
 	if err := checkTemplateData(in.LaunchTemplateData); err != nil {
 		return nil, err

@@ -54,9 +54,9 @@ func (r *request) undo(i *instance, p *launchPlan) {
 	for _, n := range i.interfaces {
 		r.free(n)
 	}
-	i.state = ec2types.InstanceStateNameTerminated
+	r.returnRoom(p, i.capacity)
+	i.state = ec2types.InstanceStateNameTerminated // no event: it never was
 	r.instances.remove(i.id)
-	r.returnCapacity(p)
 }
 
 func (r *request) runLaunch(in *ec2.RunInstancesInput) (launch, error) {
@@ -84,6 +84,25 @@ func (r *request) runLaunch(in *ec2.RunInstancesInput) (launch, error) {
 	if in.Placement != nil {
 		override(&l.zone, awssdk.ToString(in.Placement.AvailabilityZone))
 		override(&l.tenancy, in.Placement.Tenancy)
+		if in.Placement.GroupId != nil || in.Placement.GroupName != nil {
+			l.placement = placement{}
+		}
+		override(&l.placement.groupID, awssdk.ToString(in.Placement.GroupId))
+		override(&l.placement.groupName, awssdk.ToString(in.Placement.GroupName))
+		override(&l.placement.partition, awssdk.ToInt32(in.Placement.PartitionNumber))
+	}
+	if m := in.MetadataOptions; m != nil {
+		override(&l.metadata.endpoint, string(m.HttpEndpoint))
+		override(&l.metadata.ipv6, string(m.HttpProtocolIpv6))
+		override(&l.metadata.tokens, string(m.HttpTokens))
+		override(&l.metadata.tags, string(m.InstanceMetadataTags))
+		override(&l.metadata.hopLimit, m.HttpPutResponseHopLimit)
+	}
+	if s := in.CapacityReservationSpecification; s != nil {
+		var err error
+		if l.reservation, err = newReservationUse(s.CapacityReservationPreference, s.CapacityReservationTarget); err != nil {
+			return l, err
+		}
 	}
 	if in.InstanceMarketOptions != nil {
 		if in.InstanceMarketOptions.MarketType != ec2types.MarketTypeSpot {

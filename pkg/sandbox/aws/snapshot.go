@@ -82,7 +82,7 @@ type Rule struct {
 	Groups           []string
 }
 
-// Instance states are EC2's: pending, running, shutting-down, terminated.
+// Instance states are EC2's: pending, running, stopping, stopped, shutting-down, terminated.
 type Instance struct {
 	ID, Type, State, Zone, SubnetID, VPCID string
 	ImageID, ImageName                     string // name as in the EKS catalogue: tells the family and the Kubernetes version
@@ -92,6 +92,7 @@ type Instance struct {
 	PrivateDNS                             string // ip-10-0-0-12.ec2.internal
 	InstanceProfile                        string // name, "" when none
 	UserData                               []byte // as the machine reads it from IMDS: decoded from base64
+	MetadataHopLimit                       int    // TTL of the IMDS reply that carries a token
 	Tags                                   map[string]string
 }
 
@@ -198,7 +199,7 @@ func (c *Cloud) snapshotInstance(i *instance) Instance {
 	instance := Instance{
 		ID: i.id, Type: string(i.info.InstanceType), State: string(i.state), Zone: i.subnet.zone, SubnetID: i.subnet.id, VPCID: i.subnet.vpc.id,
 		ImageID: i.image.id, ImageName: i.image.name, LaunchTime: i.launchTime, LaunchOrder: i.order, PrivateIP: i.privateIP,
-		PrivateDNS: c.privateDNS(i.privateIP), UserData: slices.Clone(i.userData), Tags: maps.Clone(i.tags),
+		PrivateDNS: c.privateDNS(i.privateIP), UserData: slices.Clone(i.userData), MetadataHopLimit: int(i.metadata.hopLimit), Tags: maps.Clone(i.tags),
 	}
 	if i.profile != nil {
 		instance.InstanceProfile = i.profile.name

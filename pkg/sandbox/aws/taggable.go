@@ -12,16 +12,16 @@ import (
 
 // taggable is a kind of resource that has tags.
 type taggable struct {
-	kind     kind
+	prefix   string // of ids
 	resource ec2types.ResourceType
 	ids      func() []string
 	tags     func(id string) map[string]string // nil: there is no such resource
 }
 
 // taggableTable is the resources of a table, but for those that are not known yet.
-func taggableTable[T any](k kind, resource ec2types.ResourceType, t *table[T], tags func(*T) map[string]string) taggable {
+func taggableTable[T any](prefix string, resource ec2types.ResourceType, t *table[T], tags func(*T) map[string]string) taggable {
 	return taggable{
-		kind: k, resource: resource,
+		prefix: prefix, resource: resource,
 		ids: func() []string { return t.order },
 		tags: func(id string) map[string]string {
 			if found := t.get(id); found != nil {
@@ -34,26 +34,28 @@ func taggableTable[T any](k kind, resource ec2types.ResourceType, t *table[T], t
 
 func (r *request) taggables() []taggable {
 	return []taggable{
-		taggableTable(kindInstance, ec2types.ResourceTypeInstance, &r.instances, func(i *instance) map[string]string {
+		taggableTable("i", ec2types.ResourceTypeInstance, &r.instances, func(i *instance) map[string]string {
 			if !r.visible(i.visibleAt) {
 				return nil
 			}
 			return i.tags
 		}),
-		taggableTable(kindInterface, ec2types.ResourceTypeNetworkInterface, &r.interfaces, func(n *networkInterface) map[string]string {
+		taggableTable("eni", ec2types.ResourceTypeNetworkInterface, &r.interfaces, func(n *networkInterface) map[string]string {
 			if !r.visible(n.visibleAt) {
 				return nil
 			}
 			return n.tags
 		}),
-		taggableTable(kindSubnet, ec2types.ResourceTypeSubnet, &r.subnets, func(s *subnet) map[string]string { return s.tags }),
-		taggableTable(kindVPC, ec2types.ResourceTypeVpc, &r.vpcs, func(v *vpc) map[string]string { return v.tags }),
-		taggableTable(kindGroup, ec2types.ResourceTypeSecurityGroup, &r.groups, func(g *securityGroup) map[string]string { return g.tags }),
-		taggableTable(kindRouteTable, ec2types.ResourceTypeRouteTable, &r.routeTables, func(t *routeTable) map[string]string { return t.tags }),
-		taggableTable(kindGateway, ec2types.ResourceTypeInternetGateway, &r.gateways, func(g *internetGateway) map[string]string { return g.tags }),
-		taggableTable(kindNAT, ec2types.ResourceTypeNatgateway, &r.natGateways, func(g *natGateway) map[string]string { return g.tags }),
-		taggableTable(kindAddress, ec2types.ResourceTypeElasticIp, &r.addresses, func(a *elasticAddress) map[string]string { return a.tags }),
-		taggableTable(kindTemplate, ec2types.ResourceTypeLaunchTemplate, &r.templates, func(t *launchTemplate) map[string]string { return t.tags }),
+		taggableTable("subnet", ec2types.ResourceTypeSubnet, &r.subnets, func(s *subnet) map[string]string { return s.tags }),
+		taggableTable("vpc", ec2types.ResourceTypeVpc, &r.vpcs, func(v *vpc) map[string]string { return v.tags }),
+		taggableTable("sg", ec2types.ResourceTypeSecurityGroup, &r.groups, func(g *securityGroup) map[string]string { return g.tags }),
+		taggableTable("rtb", ec2types.ResourceTypeRouteTable, &r.routeTables, func(t *routeTable) map[string]string { return t.tags }),
+		taggableTable("igw", ec2types.ResourceTypeInternetGateway, &r.gateways, func(g *internetGateway) map[string]string { return g.tags }),
+		taggableTable("nat", ec2types.ResourceTypeNatgateway, &r.natGateways, func(g *natGateway) map[string]string { return g.tags }),
+		taggableTable("eipalloc", ec2types.ResourceTypeElasticIp, &r.addresses, func(a *elasticAddress) map[string]string { return a.tags }),
+		taggableTable("lt", ec2types.ResourceTypeLaunchTemplate, &r.templates, func(t *launchTemplate) map[string]string { return t.tags }),
+		taggableTable("pg", ec2types.ResourceTypePlacementGroup, &r.placementGroups, func(g *placementGroup) map[string]string { return g.tags }),
+		taggableTable("cr", ec2types.ResourceTypeCapacityReservation, &r.reservations, func(c *capacityReservation) map[string]string { return c.tags }),
 		r.taggableRules(),
 		r.taggableReservations(),
 	}
@@ -62,7 +64,7 @@ func (r *request) taggables() []taggable {
 // taggableRules are the rules of all security groups.
 func (r *request) taggableRules() taggable {
 	return taggable{
-		kind: kindRule, resource: ec2types.ResourceTypeSecurityGroupRule,
+		prefix: "sgr", resource: ec2types.ResourceTypeSecurityGroupRule,
 		ids: func() (ids []string) {
 			for _, known := range r.allRules() {
 				ids = append(ids, known.rule.id)
@@ -88,7 +90,7 @@ func (r *request) taggableReservations() taggable {
 		return reservations
 	}
 	return taggable{
-		kind: kindReservation, resource: ec2types.ResourceTypeSubnetCidrReservation,
+		prefix: "scr", resource: ec2types.ResourceTypeSubnetCidrReservation,
 		ids: func() (ids []string) {
 			for _, reservation := range all() {
 				ids = append(ids, reservation.id)

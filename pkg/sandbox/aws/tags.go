@@ -64,13 +64,16 @@ func tagList(tags map[string]string) []ec2types.Tag {
 // tagsOf finds the tags of a resource of any kind.
 func (r *request) tagsOf(id string) (map[string]string, error) {
 	for _, t := range r.taggables() {
-		if t.kind.prefix != idPrefix(id) {
-			continue
+		if t.prefix == idPrefix(id) {
+			if tags := t.tags(id); tags != nil {
+				return tags, nil
+			}
 		}
-		if tags := t.tags(id); tags != nil {
-			return tags, nil
+	}
+	for _, k := range taggableKinds {
+		if k.prefix == idPrefix(id) {
+			return nil, k.missing(id)
 		}
-		return nil, t.kind.missing(id)
 	}
 	return nil, clientError("InvalidID", "The ID '%s' is not valid", id)
 }

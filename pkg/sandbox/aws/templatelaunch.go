@@ -22,12 +22,21 @@ func (t *launchTemplate) launch(v *templateVersion) (launch, error) {
 	}
 	if p := d.Placement; p != nil {
 		l.zone, l.tenancy = awssdk.ToString(p.AvailabilityZone), p.Tenancy
-		if p.GroupId != nil {
-			return l, kindPlacement.missing(*p.GroupId) // there are none
+		l.placement = placement{
+			groupID: awssdk.ToString(p.GroupId), groupName: awssdk.ToString(p.GroupName), partition: awssdk.ToInt32(p.PartitionNumber),
 		}
 	}
-	if s := d.CapacityReservationSpecification; s != nil && s.CapacityReservationTarget != nil {
-		return l, kindCapacity.missing(awssdk.ToString(s.CapacityReservationTarget.CapacityReservationId)) // there are none
+	if m := d.MetadataOptions; m != nil {
+		l.metadata = metadataRequest{
+			endpoint: string(m.HttpEndpoint), ipv6: string(m.HttpProtocolIpv6), tokens: string(m.HttpTokens), tags: string(m.InstanceMetadataTags),
+			hopLimit: m.HttpPutResponseHopLimit,
+		}
+	}
+	if s := d.CapacityReservationSpecification; s != nil {
+		var err error
+		if l.reservation, err = newReservationUse(s.CapacityReservationPreference, s.CapacityReservationTarget); err != nil {
+			return l, err
+		}
 	}
 	if m := d.InstanceMarketOptions; m != nil {
 		if m.MarketType != ec2types.MarketTypeSpot {

@@ -61,6 +61,7 @@ var ec2Parameters = map[string]string{
 	"ExecutableUsers": "ExecutableBy",
 
 	"AssignPrivateIpAddressesInput.PrivateIpAddresses":                                "PrivateIpAddress",
+	"CreateCapacityReservationInput.TagSpecifications":                                "TagSpecifications",
 	"CreateFleetInput.LaunchTemplateConfigs":                                          "LaunchTemplateConfigs",
 	"CreateNatGatewayInput.AvailabilityZoneAddresses":                                 "AvailabilityZoneAddress",
 	"CreateNatGatewayInput.SecondaryPrivateIpAddresses":                               "SecondaryPrivateIpAddress",
@@ -130,6 +131,8 @@ var ec2Elements = map[string]string{
 	"ResponseLaunchTemplateData.LicenseSpecifications":                         "licenseSet",
 	"RunInstancesOutput.Instances":                                             "instancesSet",
 	"SecurityGroup.Description":                                                "groupDescription",
+	"StartInstancesOutput.StartingInstances":                                   "instancesSet",
+	"StopInstancesOutput.StoppingInstances":                                    "instancesSet",
 	"TerminateInstancesOutput.TerminatingInstances":                            "instancesSet",
 }
 
