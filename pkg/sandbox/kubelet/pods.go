@@ -102,6 +102,9 @@ type podWorker struct {
 	status     chan struct{} // a container's state has changed
 }
 
+// shutdownGrace is what programs get when the instance shuts down.
+const shutdownGrace = 2 * time.Second
+
 func (w *podWorker) run(ctx context.Context) {
 	defer func() {
 		w.k.mu.Lock()
@@ -132,6 +135,9 @@ func (w *podWorker) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			<-started
+			for _, c := range w.containers {
+				c.stop(shutdownGrace)
+			}
 			return
 		case <-starting:
 			starting, running = nil, true
