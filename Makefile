@@ -9,9 +9,11 @@ LDFLAGS := -s -w -X sigs.k8s.io/karpenter/pkg/operator.Version=$(VERSION)
 CONTROLLER_GEN := $(BIN)/tools/controller-gen
 GOLANGCI_LINT := $(BIN)/tools/golangci-lint
 KO := $(BIN)/tools/ko
+HELM := $(BIN)/tools/helm
 CONTROLLER_GEN_VERSION := v0.20.1
 GOLANGCI_LINT_VERSION := v2.15.0
 KO_VERSION := v0.19.1
+HELM_VERSION := v3.20.2
 
 .PHONY: help
 help: ## Say what each target does.
@@ -55,12 +57,21 @@ $(BIN)/packages: hack/node/packages.sh
 images: $(KO) ## Build images of our programs with ko, into bin/images.tar.
 	hack/images/build.sh $(KO) $(VERSION) $(BIN)
 
+.PHONY: e2e
+e2e: build controlplane node-programs images $(HELM) ## Install, run, upgrade and uninstall with Helm on real kubelets (needs root).
+	hack/images/build.sh $(KO) $(VERSION)-next $(BIN)/next
+	$(GO) test -count=1 -timeout 20m -v ./test/install
+
+$(HELM):
+	GOBIN=$(BIN)/tools $(GO) install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
 $(KO):
 	GOBIN=$(BIN)/tools $(GO) install github.com/google/ko@$(KO_VERSION)
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code and CRDs.
+generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code and CRDs; copy Karpenter's.
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt crd paths=./pkg/apis/... output:crd:dir=charts/dovetail-crd/templates
+	hack/karpenter-crds.sh charts/dovetail-crd/templates
 
 .PHONY: verify
 verify: generate ## Fail when generated files are not current.

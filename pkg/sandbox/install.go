@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	awsapis "github.com/aws/karpenter-provider-aws/pkg/apis"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -20,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	coreapis "sigs.k8s.io/karpenter/pkg/apis"
 
 	"github.com/dovetail-dev/dovetail/charts"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
@@ -35,14 +33,14 @@ const (
 	fieldManager  = "dovetail-sandbox"
 )
 
-// install gives the cluster what a user installs: Karpenter's custom resources, Dovetail's, and the chart.
+// install gives the cluster what a user installs: the two charts.
 func (d *daemon) install(ctx context.Context) error {
-	crds := append(append([]*apiextensionsv1.CustomResourceDefinition{}, coreapis.CRDs...), awsapis.CRDs...)
-	own, err := charts.Render(charts.CRDs, charts.Release{Name: charts.CRDs, Namespace: Namespace})
+	var crds []*apiextensionsv1.CustomResourceDefinition
+	rendered, err := charts.Render(charts.CRDs, charts.Release{Name: charts.CRDs, Namespace: Namespace})
 	if err != nil {
 		return err
 	}
-	for _, object := range own {
+	for _, object := range rendered {
 		crd := &apiextensionsv1.CustomResourceDefinition{}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, crd); err != nil {
 			return err
@@ -52,7 +50,7 @@ func (d *daemon) install(ctx context.Context) error {
 	if _, err := envtest.InstallCRDs(d.control.RESTConfig(), envtest.CRDInstallOptions{CRDs: crds}); err != nil {
 		return fmt.Errorf("custom resources: %w", err)
 	}
-	values, err := d.chartValues()
+	values, err := d.opts.chartValues()
 	if err != nil {
 		return err
 	}
@@ -70,10 +68,10 @@ func (d *daemon) install(ctx context.Context) error {
 // chartValues are what differs from an installation on EKS: images that the sandbox has, or has programs for, one replica on the
 // one system node, and the endpoint of the AWS APIs in the SDK's own variable. No CNI plugin serves the system node, which
 // is therefore not Ready: what runs there uses the node's network and tolerates that.
-func (d *daemon) chartValues() (map[string]any, error) {
+func (o Options) chartValues() (map[string]any, error) {
 	images := map[string]any{"registry": imageRegistry}
-	if d.opts.Kubelet == Real {
-		tag, err := imageTag(d.opts.Images)
+	if o.Kubelet == Real {
+		tag, err := imageTag(o.Images)
 		if err != nil {
 			return nil, err
 		}
@@ -119,6 +117,9 @@ func (d *daemon) startSystemNode(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("launching the system node: %w", err)
 	}
+	if d.opts.Bare {
+		return d.waitForNode(ctx)
+	}
 	return d.waitForController(ctx)
 }
 
@@ -133,6 +134,25 @@ func (d *daemon) systemUserData() string {
 		"      registerWithTaints: [{key: CriticalAddonsOnly, value: \"true\", effect: NoSchedule}]",
 		"    flags: [--node-labels=eks.amazonaws.com/nodegroup=system]", "--//--", "",
 	}, "\n")
+}
+
+// waitForNode waits until the system node has registered.
+func (d *daemon) waitForNode(ctx context.Context) error {
+	c, err := client.NewWithWatch(d.control.RESTConfig(), client.Options{})
+	if err != nil {
+		return err
+	}
+	watch, err := c.Watch(ctx, &corev1.NodeList{})
+	if err != nil {
+		return err
+	}
+	defer watch.Stop()
+	for event := range watch.ResultChan() {
+		if _, ok := event.Object.(*corev1.Node); ok {
+			return nil
+		}
+	}
+	return fmt.Errorf("watching nodes: %w", context.Cause(ctx))
 }
 
 func (d *daemon) waitForController(ctx context.Context) error {
