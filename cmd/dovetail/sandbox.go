@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
@@ -46,7 +47,7 @@ func newSandboxCommand() *cobra.Command {
 			defer cancel()
 			return s.Down(ctx)
 		}},
-		newEnvCommand(&opts), newStatusCommand(&opts), newLoadCommand(&opts), newExecCommand(&opts), newAWSCommand(&opts),
+		newEnvCommand(&opts), newStatusCommand(&opts), newLoadCommand(&opts), newValuesCommand(&opts), newExecCommand(&opts), newAWSCommand(&opts),
 	)
 	command.AddCommand(internalCommands(&opts)...)
 	return command
@@ -68,6 +69,7 @@ func newUpCommand(opts *sandbox.Options) *cobra.Command {
 
 func addKubeletFlags(command *cobra.Command, opts *sandbox.Options) {
 	command.Flags().StringVar(&opts.Kubelet, "kubelet", sandbox.StandIn, "what instances run: "+sandbox.StandIn+" (light, no containers) or "+sandbox.Real+" (kubelet, containerd and kube-proxy; needs root)")
+	command.Flags().BoolVar(&opts.Bare, "bare", false, "leave Dovetail out: what EKS gives a new cluster, for installing the charts oneself")
 	command.Flags().StringSliceVar(&opts.Images, "images", nil, "archives of images for real kubelets (default BIN-DIR/images.tar)")
 }
 
@@ -131,6 +133,21 @@ func newStatusCommand(opts *sandbox.Options) *cobra.Command {
 	}}
 	command.Flags().StringVarP(&output, "output", "o", "", "json")
 	return command
+}
+
+func newValuesCommand(opts *sandbox.Options) *cobra.Command {
+	return &cobra.Command{Use: "values", Short: "Print the values that the chart needs in this sandbox, for helm install --values", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		s, err := sandbox.Open(opts.Dir)
+		if err != nil {
+			return err
+		}
+		content, err := yaml.Marshal(s.Values)
+		if err != nil {
+			return err
+		}
+		_, err = cmd.OutOrStdout().Write(content)
+		return err
+	}}
 }
 
 func newLoadCommand(opts *sandbox.Options) *cobra.Command {

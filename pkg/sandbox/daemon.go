@@ -73,9 +73,11 @@ func RunDaemon(ctx context.Context, opts DaemonOptions) error {
 	}
 	parts = append(parts,
 		part{"AWS account with its VPC", d.startAWS},
-		part{"control plane", d.startControlPlane},
-		part{"custom resources and chart", d.install},
-		part{"managed node group with the controller", d.startSystemNode})
+		part{"control plane", d.startControlPlane})
+	if !opts.Bare {
+		parts = append(parts, part{"custom resources and chart", d.install})
+	}
+	parts = append(parts, part{"managed node group", d.startSystemNode})
 	for _, s := range parts {
 		started := time.Now()
 		if err := run(ctx, s.run); err != nil {

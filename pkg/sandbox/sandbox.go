@@ -41,6 +41,7 @@ type Options struct {
 	Latency string    // profile of the AWS simulator: fast or aws
 	Kubelet string    // what instances run: StandIn or Real
 	Images  []string  // archives that instances with real kubelets find their images in
+	Bare    bool      // without Dovetail: what EKS gives a new cluster
 	Out     io.Writer // a line for each step
 }
 
@@ -81,6 +82,8 @@ type Sandbox struct {
 	UserNS     bool    `json:"userNamespace"`
 	Kubelet    string  `json:"kubelet"`
 	UpSeconds  float64 `json:"upSeconds"`
+	// Values that the chart needs here.
+	Values map[string]any `json:"values"`
 }
 
 var (
@@ -90,7 +93,7 @@ var (
 	ErrRunning = errors.New("a sandbox is running already: use it, or end it with `dovetail sandbox down`")
 )
 
-// Up starts a sandbox and returns when the controller in it is available.
+// Up starts a sandbox and returns when the controller in it is available, or its system node has joined where there is none.
 func Up(ctx context.Context, opts Options) (*Sandbox, error) {
 	for _, path := range []*string{&opts.Dir, &opts.BinDir} { // the daemon's machines have another working directory
 		absolute, err := filepath.Abs(*path)
@@ -133,6 +136,9 @@ func Up(ctx context.Context, opts Options) (*Sandbox, error) {
 		return nil, err
 	}
 	s.UpSeconds = time.Since(started).Seconds()
+	if s.Values, err = opts.chartValues(); err != nil {
+		return nil, err
+	}
 	content, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return nil, err
@@ -233,12 +239,12 @@ func (s *Sandbox) Command(ctx context.Context, target Target, args ...string) (*
 	if s.UserNS {
 		enter = append(enter, "--user", "--preserve-credentials")
 	}
+	pid := 0
 	if target.Instance != "" {
 		status, err := s.Status(ctx)
 		if err != nil {
 			return nil, err
 		}
-		pid := 0
 		for _, instance := range status.Instances {
 			if instance.ID == target.Instance {
 				pid = instance.PID
@@ -250,11 +256,15 @@ func (s *Sandbox) Command(ctx context.Context, target Target, args ...string) (*
 		// The network namespace by its file: a thread of the process may be in a pod's for a moment.
 		enter = append(enter, "--", "nsenter", "--target", strconv.Itoa(pid), "--mount", "--pid", "--uts", "--net="+filepath.Join(namespaceDir, target.Instance))
 	}
-	if target.PodUID != "" && s.Kubelet == Real {
-		return nil, errors.New("pods under real kubelets have containers: use kubectl exec")
-	}
 	if target.PodUID != "" {
-		enter = append(enter, "--", "nsenter", "--net="+filepath.Join(kubelet.NetNSDir, target.PodUID))
+		path := filepath.Join(kubelet.NetNSDir, target.PodUID)
+		if s.Kubelet == Real {
+			var err error
+			if path, err = ami.PodNetNS(fmt.Sprintf("/proc/%d/root/proc/%d/root", s.PID, pid), target.PodUID); err != nil {
+				return nil, err
+			}
+		}
+		enter = append(enter, "--", "nsenter", "--net="+path)
 	}
 	if target.Host != "" {
 		enter = append(enter, "--", "nsenter", "--net="+filepath.Join(namespaceDir, target.Host))
@@ -341,7 +351,7 @@ func startDaemon(ctx context.Context, opts Options) (*Sandbox, error) {
 		APIServer: "https://" + apiServer, AWS: "http://" + awsAddress, UserNS: os.Getuid() != 0,
 	}
 	cmd := exec.Command("/proc/self/exe", "sandbox", "daemon", "--dir", opts.Dir, "--bin-dir", opts.BinDir, "--latency", opts.Latency, "--api-server", s.APIServer,
-		"--kubelet", opts.Kubelet, "--images", strings.Join(opts.Images, ","))
+		"--kubelet", opts.Kubelet, "--images", strings.Join(opts.Images, ","), "--bare="+strconv.FormatBool(opts.Bare))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{apiFile, awsFile, stepsWriter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{

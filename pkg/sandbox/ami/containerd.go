@@ -4,6 +4,7 @@ package ami
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -115,4 +116,37 @@ func Clone(baked, disk string) error {
 		}
 	}
 	return nil
+}
+
+// PodNetNS finds the network namespace of a pod, as a file in the instance whose root is at a directory: in the
+// specification that containerd gave runc for the pod's sandbox.
+func PodNetNS(root, podUID string) (string, error) {
+	paths, err := filepath.Glob(filepath.Join(root, "run/containerd/io.containerd.runtime.v2.task", namespace, "*", "config.json"))
+	if err != nil {
+		return "", err
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue // a container that has just ended
+		}
+		var spec struct {
+			Annotations map[string]string
+			Linux       struct {
+				Namespaces []struct{ Type, Path string }
+			}
+		}
+		if err := json.Unmarshal(content, &spec); err != nil {
+			return "", fmt.Errorf("%s: %w", path, err)
+		}
+		if spec.Annotations["io.kubernetes.cri.sandbox-uid"] != podUID {
+			continue
+		}
+		for _, ns := range spec.Linux.Namespaces {
+			if ns.Type == "network" && ns.Path != "" {
+				return ns.Path, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("pod %s has no sandbox with a network namespace of its own on this instance", podUID)
 }
