@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -42,6 +43,29 @@ func (s *Sandbox) Apply(ctx context.Context, skip ...string) ([]string, error) {
 		applied = append(applied, object.GetKind()+"/"+object.GetName())
 	}
 	return applied, nil
+}
+
+// Delete deletes what Apply made, the last first, and waits until it is gone: Karpenter's finalizers take their time.
+func (s *Sandbox) Delete(ctx context.Context) error {
+	objects, err := s.manifests()
+	if err != nil {
+		return err
+	}
+	slices.Reverse(objects)
+	for _, object := range objects {
+		if err := client.IgnoreNotFound(s.Kube.Delete(ctx, object)); err != nil {
+			return fmt.Errorf("deleting %s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	return until(ctx, "what the examples made is gone", func(ctx context.Context) error {
+		for _, object := range objects {
+			err := s.Kube.Get(ctx, client.ObjectKeyFromObject(object), object.DeepCopy())
+			if !apierrors.IsNotFound(err) {
+				return errors.Join(err, fmt.Errorf("%s %s is still there", object.GetKind(), object.GetName()))
+			}
+		}
+		return nil
+	})
 }
 
 func (s *Sandbox) apply(ctx context.Context, object *unstructured.Unstructured) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	karpenter "sigs.k8s.io/karpenter/pkg/apis/v1"
 )
 
@@ -63,7 +64,7 @@ func (s *Sandbox) inventory(ctx context.Context) (Inventory, error) {
 		found.Nodes[nodes.Items[i].Name] = true
 	}
 	var claims karpenter.NodeClaimList
-	if err := s.Kube.List(ctx, &claims); err != nil {
+	if err := s.Kube.List(ctx, &claims); err != nil && !meta.IsNoMatchError(err) { // before Karpenter's resources are installed
 		return found, fmt.Errorf("listing node claims: %w", err)
 	}
 	for i := range claims.Items {

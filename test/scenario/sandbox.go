@@ -42,16 +42,34 @@ func Up(ctx context.Context, opts Options) (*Sandbox, time.Duration, error) {
 	}
 	s := &Sandbox{opts: opts}
 	start := time.Now()
-	if _, err := s.dovetail(ctx, "sandbox", "up", "--dir", opts.Dir, "--bin-dir", opts.BinDir); err != nil {
+	if _, err := s.dovetail(ctx, append([]string{"sandbox", "up", "--dir", opts.Dir, "--bin-dir", opts.BinDir}, opts.UpFlags...)...); err != nil {
 		return s, 0, err
 	}
 	took := time.Since(start)
 	if err := s.connect(ctx); err != nil {
 		return s, took, err
 	}
-	var err error
+	return s, took, s.Remember(ctx)
+}
+
+// Remember takes what exists now for what is to be left at the end.
+func (s *Sandbox) Remember(ctx context.Context) (err error) {
 	s.before, err = s.inventory(ctx)
-	return s, took, err
+	return err
+}
+
+// Env of programs that are to use the sandbox.
+func (s *Sandbox) Env() []string {
+	env := os.Environ()
+	for key, value := range s.env {
+		env = append(env, key+"="+value)
+	}
+	return env
+}
+
+// Dovetail runs `dovetail sandbox VERB` and returns what it printed.
+func (s *Sandbox) Dovetail(ctx context.Context, verb string, args ...string) (string, error) {
+	return s.dovetail(ctx, append([]string{"sandbox", verb, "--dir", s.opts.Dir}, args...)...)
 }
 
 // Down stops the sandbox and removes all it made but its state directory.

@@ -28,6 +28,8 @@ type Options struct {
 	BinDir string
 	// Examples is the folder of the manifests that a user applies.
 	Examples string
+	// UpFlags are further flags of `dovetail sandbox up`.
+	UpFlags []string
 }
 
 // Sandbox is a running sandbox and the clients of its user.

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/utils/ptr"
+
+	"github.com/dovetail-dev/dovetail/test/scenario"
+)
+
+const (
+	systemNamespace = "kube-system"
+	namespace       = "default"
+	webPort         = 8080
+	tick            = 250 * time.Millisecond
+)
+
+// TestAUserInstallsRunsUpgradesAndUninstalls is one story: each step stands on those before.
+func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
+	var workload scenario.Workload
+	var nodes []scenario.Node
+
+	step(t, "Helm installs the charts", func(ctx context.Context, t *testing.T) {
+		values, err := sandbox.Dovetail(ctx, "values")
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(valuesFile(), []byte(values), 0o600))
+		_, err = helm(ctx, "install", "dovetail-crd", "../../charts/dovetail-crd", "--namespace", systemNamespace, "--wait")
+		require.NoError(t, err)
+		_, err = helm(ctx, "install", "dovetail", "../../charts/dovetail", "--namespace", systemNamespace, "--values", valuesFile(), "--wait", "--timeout", "2m")
+		require.NoError(t, err)
+		require.NoError(t, sandbox.Remember(ctx))
+	})
+	step(t, "the examples' pods run on nodes with real kubelets", func(ctx context.Context, t *testing.T) {
+		started := time.Now()
+		_, err := sandbox.Apply(ctx)
+		require.NoError(t, err)
+		workload, err = sandbox.Workload(ctx)
+		require.NoError(t, err)
+		require.NoError(t, sandbox.WaitRunning(ctx, workload, nil))
+		t.Logf("%d pods from pending to running: %.1fs", workload.Replicas, time.Since(started).Seconds())
+		nodes, err = sandbox.Nodes(ctx)
+		require.NoError(t, err)
+		require.NoError(t, sandbox.CheckNodes(ctx, nodes))
+		require.NoError(t, sandbox.CheckPods(ctx, workload, nodes))
+		logReadiness(ctx, t)
+	})
+	step(t, "packets flow as on stand-ins", func(ctx context.Context, t *testing.T) {
+		probes, err := sandbox.Connectivity(ctx, workload, nodes)
+		require.NoError(t, err)
+		require.NoError(t, scenario.CheckMatrix(probes))
+	})
+	step(t, "probes, logs, exec and a Service work", checkPods)
+	step(t, "an upgrade to other images loses no pod that starts meanwhile", func(ctx context.Context, t *testing.T) {
+		upgradeWhilePodsStart(ctx, t, workload)
+	})
+	step(t, "no container was restarted", func(ctx context.Context, t *testing.T) {
+		pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+		require.NoError(t, err)
+		require.NotEmpty(t, pods.Items)
+		for _, pod := range pods.Items {
+			for _, status := range pod.Status.ContainerStatuses {
+				assert.Zero(t, status.RestartCount, "%s: %s", pod.Name, status.Name)
+			}
+		}
+	})
+	step(t, "nothing is left in the cluster and the account after the uninstallation", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, client.AppsV1().Deployments(namespace).Delete(ctx, "probed", metav1.DeleteOptions{}))
+		left, _, err := sandbox.ScaleToZero(ctx, workload, nil)
+		require.NoError(t, err)
+		require.True(t, left.None(), left.String())
+		require.NoError(t, sandbox.Delete(ctx))
+		for _, chart := range []string{"dovetail", "dovetail-crd"} {
+			_, err := helm(ctx, "uninstall", chart, "--namespace", systemNamespace, "--wait")
+			require.NoError(t, err)
+		}
+		require.Empty(t, dovetailObjects(ctx, t))
+	})
+	step(t, "nothing is left on the host when the sandbox ends", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, sandbox.Down(ctx))
+		require.NoError(t, leftBehind())
+	})
+	step(t, "nothing is left on the host when the sandbox is killed and another one was", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, up(ctx))
+		kill(t)
+		require.NoError(t, sandbox.Down(ctx))
+		require.NoError(t, leftBehind())
+	})
+}
+
+func valuesFile() string { return filepath.Join(dir, "values.yaml") }
+
+// logReadiness logs what the instances took from their launch to Ready. It is no assertion: machines differ.
+func logReadiness(ctx context.Context, t *testing.T) {
+	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: "karpenter.sh/nodepool"})
+	require.NoError(t, err)
+	for _, node := range list.Items {
+		for _, condition := range node.Status.Conditions {
+			if condition.Type == corev1.NodeReady {
+				t.Logf("%s registered %s, Ready %s", node.Name, node.CreationTimestamp.Format(time.TimeOnly), condition.LastTransitionTime.Format(time.TimeOnly))
+			}
+		}
+	}
+}
+
+// checkPods runs a Deployment whose readiness and liveness the kubelet probes, and reaches it in every way.
+func checkPods(ctx context.Context, t *testing.T) {
+	image := imageOf(ctx, t, "netprobe")
+	labels := map[string]string{"app": "probed"}
+	_, err := client.AppsV1().Deployments(namespace).Create(ctx, &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "probed"},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: ptr.To[int32](3),
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{
+					Name: "web", Image: image, Args: []string{"listen", fmt.Sprintf("0.0.0.0:%d", webPort)}, Stdin: true,
+					ReadinessProbe: &corev1.Probe{
+						ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt(webPort)}},
+						PeriodSeconds: 1,
+					},
+					LivenessProbe: &corev1.Probe{
+						ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/ko-app/netprobe", "kernel"}}},
+						PeriodSeconds: 5, TimeoutSeconds: 10,
+					},
+				}}},
+			},
+		},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	service, err := client.CoreV1().Services(namespace).Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "probed"},
+		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt(webPort)}}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	pods := readyPods(ctx, t, "app=probed", 3)
+
+	for i, pod := range pods {
+		other := pods[(i+1)%len(pods)]
+		require.Equal(t, pod.Status.PodIP, netprobe(ctx, t, pod.Name, "dial", fmt.Sprintf("%s:%d", other.Status.PodIP, webPort)),
+			"exec: the other pod sees this pod's address")
+		require.EventuallyWithT(t, func(c *assert.CollectT) { // kube-proxy hears of the endpoints a moment later
+			require.NotEmpty(c, netprobe(ctx, c, pod.Name, "dial", service.Spec.ClusterIP+":80"), "exec: through the Service")
+		}, stepDeadline, tick)
+		logs, err := client.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+		require.NoError(t, err)
+		require.Contains(t, string(logs), fmt.Sprintf("listening 0.0.0.0:%d", webPort))
+	}
+}
+
+// readyPods waits until that many pods are Ready.
+func readyPods(ctx context.Context, t *testing.T, selector string, n int) (ready []corev1.Pod) {
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		list, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		require.NoError(c, err)
+		ready = nil
+		for _, pod := range list.Items {
+			for _, condition := range pod.Status.Conditions {
+				if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {
+					ready = append(ready, pod)
+				}
+			}
+		}
+		require.Len(c, ready, n)
+	}, stepDeadline, tick)
+	return ready
+}
+
+// netprobe runs netprobe in a pod through the API server, and returns the first line that it prints.
+func netprobe(ctx context.Context, t require.TestingT, pod string, args ...string) string {
+	request := client.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Command: append([]string{"/ko-app/netprobe"}, args...), Stdout: true, Stderr: true}, scheme.ParameterCodec)
+	executor, err := remotecommand.NewWebSocketExecutor(config, "GET", request.URL().String())
+	require.NoError(t, err)
+	var stdout, stderr bytes.Buffer
+	require.NoError(t, executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &stdout, Stderr: &stderr}), stderr.String())
+	line, _, _ := strings.Cut(stdout.String(), "\n")
+	return line
+}
+
+// imageOf a program, beside those of Dovetail.
+func imageOf(ctx context.Context, t *testing.T, name string) string {
+	deployment, err := client.AppsV1().Deployments(systemNamespace).Get(ctx, "dovetail-controller", metav1.GetOptions{})
+	require.NoError(t, err)
+	return strings.Replace(deployment.Spec.Template.Spec.Containers[0].Image, "/controller:", "/"+name+":", 1)
+}
+
+// upgradeWhilePodsStart loads images of another tag, and scales the workload up while Helm replaces controller and agents.
+func upgradeWhilePodsStart(ctx context.Context, t *testing.T, workload scenario.Workload) {
+	_, err := sandbox.Dovetail(ctx, "load", filepath.Join(binDir, "next", "images.tar"))
+	require.NoError(t, err)
+	tag, err := os.ReadFile(filepath.Join(binDir, "next", "tag"))
+	require.NoError(t, err)
+	agents := func() []string { return agentImages(ctx, t) }
+	require.NotContains(t, agents(), strings.TrimSpace(string(tag)))
+
+	done := make(chan error, 1)
+	go func() {
+		_, err := helm(ctx, "upgrade", "dovetail", "../../charts/dovetail", "--namespace", systemNamespace, "--values", valuesFile(),
+			"--set", "images.tag="+strings.TrimSpace(string(tag)), "--wait", "--timeout", "3m")
+		done <- err
+	}()
+	for replicas := workload.Replicas; ; {
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			for _, image := range agents() {
+				require.True(t, strings.HasSuffix(image, ":"+strings.TrimSpace(string(tag))), image)
+			}
+			t.Logf("%d pods started during the upgrade", replicas-workload.Replicas)
+			require.Greater(t, replicas, workload.Replicas)
+			workload.Replicas = replicas
+			require.NoError(t, sandbox.WaitRunning(ctx, workload, nil))
+			return
+		case <-time.After(2 * time.Second):
+		}
+		if replicas >= 2*workload.Replicas {
+			continue
+		}
+		replicas += 5
+		scale, err := client.AppsV1().Deployments(workload.Key.Namespace).GetScale(ctx, workload.Key.Name, metav1.GetOptions{})
+		require.NoError(t, err)
+		scale.Spec.Replicas = int32(replicas) //nolint:gosec // tens
+		_, err = client.AppsV1().Deployments(workload.Key.Namespace).UpdateScale(ctx, workload.Key.Name, scale, metav1.UpdateOptions{})
+		require.NoError(t, err)
+	}
+}
+
+func agentImages(ctx context.Context, t *testing.T) (images []string) {
+	pods, err := client.CoreV1().Pods(systemNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=agent"})
+	require.NoError(t, err)
+	for _, pod := range pods.Items {
+		if pod.DeletionTimestamp == nil {
+			images = append(images, pod.Spec.Containers[0].Image)
+		}
+	}
+	require.NotEmpty(t, images)
+	return images
+}
+
+// dovetailObjects lists what belongs to a release of the charts or is of a kind that they define.
+func dovetailObjects(ctx context.Context, t *testing.T) (left []string) {
+	discovered, err := client.Discovery().ServerPreferredResources()
+	require.NoError(t, err)
+	objects, err := dynamic.NewForConfig(config)
+	require.NoError(t, err)
+	for _, group := range discovered {
+		for _, domain := range []string{"dovetail.dev/", "karpenter.sh/", "karpenter.k8s.aws/", "crd.k8s.amazonaws.com/"} {
+			require.False(t, strings.HasPrefix(group.GroupVersion, domain), "the API group is still there: %s", group.GroupVersion)
+		}
+		version, err := schema.ParseGroupVersion(group.GroupVersion)
+		require.NoError(t, err)
+		for _, resource := range group.APIResources {
+			if !slices.Contains(resource.Verbs, "list") {
+				continue
+			}
+			list, err := objects.Resource(version.WithResource(resource.Name)).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance in (dovetail, dovetail-crd)"})
+			require.NoError(t, err)
+			for _, object := range list.Items {
+				if object.GetDeletionTimestamp() == nil && object.GetKind() != "ControllerRevision" {
+					left = append(left, object.GetKind()+" "+object.GetName())
+				}
+			}
+		}
+	}
+	return left
+}
+
+// kill ends the sandbox's first process as an out-of-memory killer would.
+func kill(t *testing.T) {
+	status, err := sandbox.Dovetail(t.Context(), "status", "-o", "json")
+	require.NoError(t, err)
+	var daemon struct{ PID int }
+	require.NoError(t, json.Unmarshal([]byte(status), &daemon))
+	pid := daemon.PID
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	require.Eventually(t, func() bool { _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); return err != nil }, time.Minute, tick)
+}
