@@ -142,7 +142,7 @@ func checkPods(ctx context.Context, t *testing.T) {
 						PeriodSeconds: 1,
 					},
 					LivenessProbe: &corev1.Probe{
-						ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/ko-app/netprobe", "kernel"}}},
+						ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/ko-app/netprobe", "dial", fmt.Sprintf("127.0.0.1:%d", webPort)}}},
 						PeriodSeconds: 5, TimeoutSeconds: 10,
 					},
 				}}},
