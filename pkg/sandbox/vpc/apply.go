@@ -41,7 +41,7 @@ func (n *Network) Apply(s aws.Snapshot) error {
 	if err := netns.Do(n.RouterPath(), func() error { return errors.Join(applyGateways(s), applyRoutes(s, cables)) }); err != nil {
 		return fmt.Errorf("router: %w", err)
 	}
-	return n.applyRules(s)
+	return n.applyRules(s, cables)
 }
 
 // applyInstances keeps a namespace for each instance that runs, from its boot to its end.

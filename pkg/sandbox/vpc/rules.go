@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -27,8 +25,6 @@ type translation struct {
 	subnets []netip.Prefix
 	public  netip.Addr
 }
-
-func (p policy) String() string { return fmt.Sprint(p.vpc, p.nat) }
 
 func policyOf(s aws.Snapshot) policy {
 	var p policy
@@ -70,99 +66,38 @@ func target(table aws.RouteTable, address netip.Addr) string {
 	return found
 }
 
-// applyRules replaces the router's table in one transaction, when it would change.
-func (n *Network) applyRules(s aws.Snapshot) error {
+// applyRules makes the router's table what the snapshot says.
+func (n *Network) applyRules(s aws.Snapshot, cables map[string]cable) error {
 	p := policyOf(s)
-	if n.rules == p.String() {
-		return nil
-	}
-	conn, err := nftables.New(nftables.WithNetNSFd(int(n.router)))
-	if err != nil {
-		return err
-	}
-	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: "vpc"}
-	conn.AddTable(table) // so that the next line finds one the first time
-	conn.DelTable(table)
-	conn.AddTable(table)
-	drop := nftables.ChainPolicyDrop
-	forward := conn.AddChain(&nftables.Chain{
-		Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop,
-	})
-	nat := conn.AddChain(&nftables.Chain{
-		Name: "nat", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-	})
-	accept := &expr.Verdict{Kind: expr.VerdictAccept}
-	conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: append(established(), accept)})
-	vpc, err := addSet(conn, table, "vpc", p.vpc)
-	if err != nil {
-		return err
-	}
-	conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: slices.Concat(in(vpc, sourceOffset), in(vpc, destinationOffset), []expr.Any{accept})})
+	r := &ruleset{}
+	forward := r.chain("forward")
+	forward.strict, forward.hook = true, &hook{nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter}
+	nat := r.chain("nat")
+	nat.hook = &hook{nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource}
+	forward.rule(tracked(), accept)
+	vpc := r.interval("vpc", p.vpc)
+	forward.rule(loadAddress(sourceOffset, 0), in(vpc), loadAddress(destinationOffset, 0), in(vpc), accept)
 	for i, t := range p.nat {
-		set, err := addSet(conn, table, fmt.Sprintf("nat%d", i), t.subnets)
-		if err != nil {
-			return err
-		}
-		outward := slices.Concat(in(set, sourceOffset), leaving(uplink))
-		conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: slices.Concat(outward, []expr.Any{accept})})
-		conn.AddRule(&nftables.Rule{Table: table, Chain: nat, Exprs: slices.Concat(outward, []expr.Any{
-			&expr.Immediate{Register: 1, Data: t.public.AsSlice()},
-			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
-		})})
+		outward := slices.Concat(loadAddress(sourceOffset, 0), in(r.interval(fmt.Sprintf("nat%d", i), t.subnets)), leaving(uplink))
+		forward.rule(outward, accept)
+		nat.rule(outward, []expr.Any{
+			&expr.Immediate{Register: register, Data: t.public.AsSlice()},
+			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: register},
+		})
 	}
-	if err := conn.Flush(); err != nil {
+	r.addGroups(s, cables)
+	if err := n.firewall.apply(r); err != nil {
 		return fmt.Errorf("router's rules: %w", err)
 	}
-	n.rules = p.String()
 	return nil
 }
 
-const sourceOffset, destinationOffset = 12, 16 // in the IPv4 header
-
-func in(set *nftables.Set, offset uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
-	}
-}
-
-func leaving(link string) []expr.Any {
-	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, link)
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
-	}
-}
-
-func established() []expr.Any {
-	states := binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: states, Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
-	}
-}
-
-// addSet of intervals; the prefixes do not overlap, EC2 sees to that.
-func addSet(conn *nftables.Conn, table *nftables.Table, name string, prefixes []netip.Prefix) (*nftables.Set, error) {
-	set := &nftables.Set{Table: table, Name: name, KeyType: nftables.TypeIPAddr, Interval: true}
-	var elements []nftables.SetElement
+// interval is a set of prefixes that do not overlap.
+func (r *ruleset) interval(name string, prefixes []netip.Prefix) *set {
+	s := r.set(name, nftables.TypeIPAddr)
+	s.interval = true
 	for _, p := range prefixes {
-		first, end := p.Masked().Addr(), lastOf(p).Next()
-		elements = append(elements, nftables.SetElement{Key: first.AsSlice()}, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+		s.addInterval(p.Masked().Addr(), lastOf(p), nil)
 	}
-	if err := conn.AddSet(set, elements); err != nil {
-		return nil, fmt.Errorf("set %s of %s: %w", name, strings.Trim(fmt.Sprint(prefixes), "[]"), err)
-	}
-	return set, nil
-}
-
-func lastOf(p netip.Prefix) netip.Addr {
-	bytes := p.Masked().Addr().As4()
-	for bit := p.Bits(); bit < 32; bit++ {
-		bytes[bit/8] |= 0x80 >> (bit % 8)
-	}
-	return netip.AddrFrom4(bytes)
+	return s
 }

@@ -5,9 +5,11 @@
 // The implicit router of the VPC is a network namespace. An ENI is a veth pair between it and its instance's namespace; the
 // router has a route to each address and prefix of the ENI through that pair, answers ARP for the subnet, and drops what
 // leaves an ENI with an address that the ENI does not hold (strict reverse path filtering). Between subnets it forwards;
-// to the internet only what a route table sends to a NAT gateway, with the gateway's public address.
+// to the internet only what a route table sends to a NAT gateway, with the gateway's public address. Security groups are
+// rules in the router, on what leaves the sender's ENI and on what enters the receiver's; within an instance nothing is
+// filtered, as packets stay there, nor is the metadata service.
 //
-// Not simulated here: security groups (everything within the VPC passes), internet gateways for instances with public
+// Not simulated here: internet gateways for instances with public
 // addresses, routes to an ENI and interfaces without a source/destination check, the hop limit of the metadata service,
 // peering, the VPC's DNS.
 package vpc
@@ -55,11 +57,11 @@ var (
 
 // Network is a VPC's packets.
 type Network struct {
-	dir     string // of the namespaces' files
-	router  vishnetns.NsHandle
-	rules   string // what nftables was last told
-	plugged map[string]port
-	echo    *http.Server
+	dir      string // of the namespaces' files
+	router   vishnetns.NsHandle
+	firewall firewall // of the router
+	plugged  map[string]port
+	echo     *http.Server
 }
 
 // port is where an ENI that no instance owns ends.
@@ -85,6 +87,7 @@ func New(dir string) (_ *Network, err error) {
 	if n.router, err = vishnetns.GetFromPath(n.path(routerName)); err != nil {
 		return nil, err
 	}
+	n.firewall.netns = int(n.router)
 	if err := n.connectInternet(); err != nil {
 		return nil, fmt.Errorf("internet: %w", err)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
-	vishnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
@@ -27,11 +26,14 @@ func TestMain(m *testing.M) { netnstest.Main(m) }
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
+// everything is a rule that allows all.
+var everything = aws.Rule{Protocol: "-1", FromPort: -1, ToPort: -1, CIDRs: []netip.Prefix{prefix("0.0.0.0/0")}}
+
 func mac(last byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, last} }
 
 func eni(id, subnet, primary string, last byte, instance string, device int32, prefixes ...netip.Prefix) aws.Interface {
 	return aws.Interface{
-		ID: id, SubnetID: subnet, MAC: mac(last), Primary: netip.MustParseAddr(primary), Prefixes: prefixes,
+		ID: id, SubnetID: subnet, Groups: []string{"sg-all"}, MAC: mac(last), Primary: netip.MustParseAddr(primary), Prefixes: prefixes,
 		Attachment: &aws.Attachment{InstanceID: instance, DeviceIndex: device, Status: "attached"},
 	}
 }
@@ -48,8 +50,9 @@ func twoInstances() aws.Snapshot {
 			{ID: "rtb-private", Routes: []aws.Route{{Destination: prefix("10.0.0.0/21"), Target: "local"}, {Destination: prefix("0.0.0.0/0"), Target: "nat-1"}}},
 			{ID: "rtb-none", Routes: []aws.Route{{Destination: prefix("10.0.0.0/21"), Target: "local"}}},
 		},
-		NATGateways: []aws.NATGateway{{ID: "nat-1", State: "available", PublicIP: netip.MustParseAddr("198.51.100.7")}},
-		Instances:   []aws.Instance{{ID: "i-a", State: "running"}, {ID: "i-b", State: "running"}},
+		NATGateways:    []aws.NATGateway{{ID: "nat-1", State: "available", PublicIP: netip.MustParseAddr("198.51.100.7")}},
+		SecurityGroups: []aws.SecurityGroup{{ID: "sg-all", Ingress: []aws.Rule{everything}, Egress: []aws.Rule{everything}}},
+		Instances:      []aws.Instance{{ID: "i-a", State: "running"}, {ID: "i-b", State: "running"}},
 		Interfaces: []aws.Interface{
 			eni("eni-00000000000000001", "subnet-na", "10.0.0.10", 1, "i-a", 0),
 			eni("eni-00000000000000002", "subnet-nb", "10.0.1.10", 2, "i-b", 0),
@@ -189,41 +192,7 @@ func TestOnlySubnetsWithARouteToTheNATGatewayReachTheInternet(t *testing.T) {
 func TestWhatIsForAPrefixIsDeliveredWithoutAskingTheGuest(t *testing.T) {
 	n := start(t)
 	require.NoError(t, n.Apply(twoInstances()))
-	// A pod of i-a: its own namespace, behind a link of the instance. The instance answers no ARP for it.
-	pod := n.InstancePath("i-a") + "-pod"
-	require.NoError(t, netns.Create(pod))
-	podNS, err := vishnetns.GetFromPath(pod)
-	require.NoError(t, err)
-	defer podNS.Close()
-	address := &net.IPNet{IP: net.IPv4(100, 64, 0, 20), Mask: net.CIDRMask(32, 32)}
-	everywhere := &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
-	require.NoError(t, netns.Do(n.InstancePath("i-a"), func() error {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = "pod0"
-		require.NoError(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(podNS))}))
-		link, err := netlink.LinkByName("pod0")
-		require.NoError(t, err)
-		eth1, err := netlink.LinkByName("eth1")
-		require.NoError(t, err)
-		require.NoError(t, netns.Sysctl("ipv4/ip_forward", "1"))
-		require.NoError(t, netlink.LinkSetUp(link))
-		require.NoError(t, netlink.LinkSetUp(eth1))
-		require.NoError(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: address}))
-		require.NoError(t, netns.Sysctl("ipv4/conf/pod0/proxy_arp", "1"))
-		require.NoError(t, netlink.AddrAdd(eth1, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(100, 64, 0, 5), Mask: net.CIDRMask(19, 32)}}))
-		require.NoError(t, netlink.RouteAdd(&netlink.Route{Table: 1001, LinkIndex: eth1.Attrs().Index, Gw: net.IPv4(100, 64, 0, 1), Dst: everywhere}))
-		rule := netlink.NewRule()
-		rule.Src, rule.Table, rule.Priority = address, 1001, 1536
-		return netlink.RuleAdd(rule)
-	}))
-	require.NoError(t, netns.Do(pod, func() error {
-		link, err := netlink.LinkByName("eth0")
-		require.NoError(t, err)
-		require.NoError(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: address}))
-		require.NoError(t, netlink.LinkSetUp(link))
-		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: everywhere})
-	}))
-	whoami(t, pod, "100.64.0.20:80")
+	whoami(t, pod(t, n, "i-a", "100.64.0.20"), "100.64.0.20:80") // the instance answers no ARP for it
 	seen, err := get(n.InstancePath("i-b"), "", "http://100.64.0.20:80")
 	require.NoError(t, err)
 	require.Equal(t, "10.0.1.10", seen)
