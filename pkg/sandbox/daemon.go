@@ -263,6 +263,7 @@ func (d *daemon) startControlPlane(ctx context.Context) error {
 		Name: ClusterName, Endpoint: "https://" + d.endpoint.String(), CA: d.control.CA(), Version: controlplane.Version,
 		ServiceCIDR: netip.MustParsePrefix(serviceCIDR), VPCID: VPCID, SubnetIDs: subnets, GroupID: GroupID,
 	})
+	d.cloud.SubscribeEvents(ClusterName) // Karpenter's set-up names its interruption queue after the cluster
 	return d.serveControl()
 }
 

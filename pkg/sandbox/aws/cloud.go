@@ -52,11 +52,12 @@ type Cloud struct {
 	launched        int // instances, ever
 	publicAddress   netip.Addr
 
-	roles    map[string]*role
-	profiles map[string]*instanceProfile
-	clusters map[string]Cluster
-	queues   map[string]*queue
-	sessions map[string]session // IMDS tokens
+	roles      map[string]*role
+	profiles   map[string]*instanceProfile
+	clusters   map[string]Cluster
+	queues     map[string]*queue
+	subscribed []string           // queues that get the events of EC2
+	sessions   map[string]session // IMDS tokens
 }
 
 // New returns an account with nothing in it.

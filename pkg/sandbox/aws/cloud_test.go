@@ -56,8 +56,10 @@ func newAccount(t *testing.T, latency Profile) *world {
 	return w
 }
 
-func newWorld(t *testing.T) *world {
-	w := newAccount(t, immediate())
+func newWorld(t *testing.T) *world { return newWorldLike(t, immediate()) }
+
+func newWorldLike(t *testing.T, latency Profile) *world {
+	w := newAccount(t, latency)
 	w.cloud.ReserveIDs([]string{testVPC, testNodes, testNodesB, testPods, testGroup})
 	ctx := t.Context()
 	_, err := w.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: awssdk.String("10.0.0.0/21")})

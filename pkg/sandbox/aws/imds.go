@@ -161,6 +161,14 @@ func (c *Cloud) metadata(i *instance) map[string]string {
 			set("iam/security-credentials/"+i.profile.role.name, roleCredentials(i))
 		}
 	}
+	if !i.interruption.IsZero() {
+		at := i.interruption.Format(time.RFC3339)
+		set("spot/instance-action", document(map[string]any{"action": "terminate", "time": at}))
+		set("spot/termination-time", at)
+	}
+	if !i.rebalance.IsZero() {
+		set("events/recommendations/rebalance", document(map[string]any{"noticeTime": i.rebalance.Format(time.RFC3339)}))
+	}
 	for _, n := range i.interfaces {
 		if n.attachment.status == ec2types.AttachmentStatusAttached {
 			c.interfaceMetadata(n, tree)

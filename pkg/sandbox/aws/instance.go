@@ -35,6 +35,9 @@ type instance struct {
 	partition       int32
 	capacity        *capacityReservation // that it runs in
 	wasPublic       bool                 // before it was stopped
+	interruption    time.Time            // when the spot instance is taken back; zero: not
+	rebalance       time.Time            // when a rebalance was recommended; zero: never
+	events          []scheduledEvent
 	tags            map[string]string
 	visibleAt       time.Time
 	// What the last state of its network was: a terminated instance has no interfaces any more.
@@ -287,12 +290,15 @@ func (r *request) describeInstanceStatus(in *ec2.DescribeInstanceStatusInput) (*
 		return ec2types.SummaryStatusNotApplicable
 	}
 	of := func(i *instance) attributes {
-		return func(name string) ([]string, bool) {
+		return func(name string) (values []string, ok bool) {
 			switch name {
 			case "instance-status.status", "system-status.status", "attached-ebs-status.status":
 				return []string{string(status(i))}, true
 			case "event.code":
-				return nil, true // nothing is scheduled
+				for _, e := range i.events {
+					values = append(values, string(e.code))
+				}
+				return values, true
 			case "availability-zone":
 				return []string{i.subnet.zone}, true
 			case "instance-state-name":
@@ -303,9 +309,15 @@ func (r *request) describeInstanceStatus(in *ec2.DescribeInstanceStatusInput) (*
 	}
 	describe := func(i *instance) ec2types.InstanceStatus {
 		summary := &ec2types.InstanceStatusSummary{Status: status(i)}
-		return ec2types.InstanceStatus{
+		d := ec2types.InstanceStatus{
 			InstanceId: &i.id, AvailabilityZone: &i.subnet.zone, InstanceState: instanceState(i.state), InstanceStatus: summary, SystemStatus: summary,
 		}
+		for _, e := range i.events {
+			d.Events = append(d.Events, ec2types.InstanceStatusEvent{
+				InstanceEventId: &e.id, Code: e.code, Description: &e.description, NotBefore: &e.notBefore,
+			})
+		}
+		return d
 	}
 	described, next, err := filterPage(instances, in.Filters, of, describe, in.NextToken, in.MaxResults, 5, 1000)
 	return &ec2.DescribeInstanceStatusOutput{InstanceStatuses: described, NextToken: next}, err

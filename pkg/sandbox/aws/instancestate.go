@@ -161,6 +161,7 @@ func (c *Cloud) terminate(i *instance, reason stateReason) {
 // setState is the only place where an instance's state changes.
 func (c *Cloud) setState(i *instance, state ec2types.InstanceStateName) {
 	i.state = state
+	c.emitState(i)
 	if state == ec2types.InstanceStateNameStopped || state == ec2types.InstanceStateNameTerminated {
 		i.leaveReservation()
 	}

@@ -30,6 +30,7 @@ type Profile struct {
 	Associate    Span          // VPC CIDR block: associating to associated; NAT gateway: pending to available
 	Metadata     Span          // IMDS lags behind EC2 by this after addresses of an attached interface change
 	Propagation  Span          // a new instance or interface is unknown to Describe, tagging and termination this long
+	SpotNotice   time.Duration // from the warning of a spot interruption to the instance's end
 	Terminated   time.Duration // a terminated instance is still described this long
 	RequestLimit bool          // the API's token buckets (RequestLimitExceeded)
 }
@@ -44,7 +45,7 @@ func Fast() Profile {
 		Read: ms(5, 15), Write: ms(10, 30), Launch: ms(30, 60),
 		Boot: ms(500, 1000), Shutdown: ms(200, 500), Attach: ms(250, 350), Detach: ms(250, 350),
 		Associate: ms(100, 200), Metadata: ms(20, 50), Propagation: ms(20, 50),
-		Terminated: time.Minute, RequestLimit: true,
+		SpotNotice: 10 * time.Second, Terminated: time.Minute, RequestLimit: true,
 	}
 }
 
@@ -59,7 +60,7 @@ func Realistic() Profile {
 		Read: ms(60, 250), Write: ms(150, 600), Launch: ms(1200, 2500),
 		Boot: ms(12_000, 18_000), Shutdown: ms(20_000, 40_000), Attach: ms(2000, 9000), Detach: ms(2000, 6000),
 		Associate: ms(3000, 10_000), Metadata: ms(300, 1000), Propagation: ms(200, 1500),
-		Terminated: time.Hour, RequestLimit: true,
+		SpotNotice: 2 * time.Minute, Terminated: time.Hour, RequestLimit: true,
 	}
 }
 

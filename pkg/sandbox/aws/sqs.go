@@ -23,6 +23,13 @@ type message struct {
 	sent, visibleAt   time.Time
 }
 
+// send adds a message. The caller holds the Cloud's lock.
+func (q *queue) send(m *message) {
+	q.messages = append(q.messages, m)
+	close(q.arrived)
+	q.arrived = make(chan struct{})
+}
+
 // CreateQueue makes an SQS queue, if there is none of that name.
 func (c *Cloud) CreateQueue(name string) {
 	c.mu.Lock()
@@ -87,9 +94,7 @@ func (c *Cloud) sendMessage(_ *http.Request, in sendMessageInput) (sendMessageOu
 		return sendMessageOutput{}, err
 	}
 	m := &message{id: uuid(c.random), body: in.MessageBody, sent: time.Now()}
-	q.messages = append(q.messages, m)
-	close(q.arrived)
-	q.arrived = make(chan struct{})
+	q.send(m)
 	return sendMessageOutput{MessageID: m.id, MD5OfMessageBody: digest(m.body)}, nil
 }
 
