@@ -43,13 +43,7 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 	var nodes []scenario.Node
 
 	step(t, "Helm installs the charts", func(ctx context.Context, t *testing.T) {
-		values, err := sandbox.Dovetail(ctx, "values")
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(valuesFile(), []byte(values), 0o600))
-		_, err = helm(ctx, "install", "dovetail-crd", "../../charts/dovetail-crd", "--namespace", systemNamespace, "--wait")
-		require.NoError(t, err)
-		_, err = helm(ctx, "install", "dovetail", "../../charts/dovetail", "--namespace", systemNamespace, "--values", valuesFile(), "--wait", "--timeout", "2m")
-		require.NoError(t, err)
+		installCharts(ctx, t)
 		require.NoError(t, sandbox.Remember(ctx))
 	})
 	step(t, "the examples' pods run on nodes with real kubelets", func(ctx context.Context, t *testing.T) {
@@ -101,12 +95,37 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 		require.NoError(t, sandbox.Down(ctx))
 		require.NoError(t, leftBehind())
 	})
-	step(t, "nothing is left on the host when the sandbox is killed and another one was", func(ctx context.Context, t *testing.T) {
+	step(t, "nothing is left on the host when a sandbox was killed while pods start, and another one ran in its place", func(ctx context.Context, t *testing.T) {
 		require.NoError(t, up(ctx))
+		installCharts(ctx, t)
+		_, err := sandbox.Apply(ctx)
+		require.NoError(t, err)
+		waitAnyRunning(ctx, t)
 		kill(t)
+		require.NoError(t, up(ctx))
 		require.NoError(t, sandbox.Down(ctx))
 		require.NoError(t, leftBehind())
 	})
+}
+
+// installCharts installs what a user installs, with the values that this sandbox needs.
+func installCharts(ctx context.Context, t *testing.T) {
+	values, err := sandbox.Dovetail(ctx, "values")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(valuesFile(), []byte(values), 0o600))
+	_, err = helm(ctx, "install", "dovetail-crd", "../../charts/dovetail-crd", "--namespace", systemNamespace, "--wait")
+	require.NoError(t, err)
+	_, err = helm(ctx, "install", "dovetail", "../../charts/dovetail", "--namespace", systemNamespace, "--values", valuesFile(), "--wait", "--timeout", "2m")
+	require.NoError(t, err)
+}
+
+// waitAnyRunning waits until the first of the examples' pods runs: others are starting then.
+func waitAnyRunning(ctx context.Context, t *testing.T) {
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		running, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+		require.NoError(c, err)
+		require.NotEmpty(c, running.Items)
+	}, stepDeadline, tick)
 }
 
 func valuesFile() string { return filepath.Join(dir, "values.yaml") }
