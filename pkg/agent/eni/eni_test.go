@@ -157,8 +157,9 @@ func TestRefusalsOfEC2HaveAReason(t *testing.T) {
 	})
 	t.Run("a missing right", func(t *testing.T) {
 		w := newWorld(t, "10.0.32.0/19")
-		w.cloud.Inject(simulator.Fault{Action: "CreateNetworkInterface", Code: "UnauthorizedOperation", Message: "You are not authorized", Status: 403})
-		_, err := w.create(t.Context(), pool.Prefix, 1)
+		_, err := w.cloud.AddFault(simulator.Fault{Times: 1, Error: &simulator.ErrorFault{Action: "CreateNetworkInterface", Code: "UnauthorizedOperation"}})
+		require.NoError(t, err)
+		_, err = w.create(t.Context(), pool.Prefix, 1)
 		require.Equal(t, eni.Unauthorized, eni.Classify(err), "%v", err)
 	})
 }

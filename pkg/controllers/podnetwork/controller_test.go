@@ -212,8 +212,9 @@ func testUnreadableSelector(w *world) {
 
 func testEC2Away(w *world) {
 	before := w.reconcile("default")
-	w.cloud.Inject(aws.Fault{Action: "DescribeSubnets", Code: "RequestLimitExceeded", Message: "Request limit exceeded.", Status: 503})
-	_, err := w.controller().Reconcile(w.Context(), w.network("default"))
+	_, err := w.cloud.AddFault(aws.Fault{Times: 1, Error: &aws.ErrorFault{Action: "DescribeSubnets", Code: "RequestLimitExceeded"}})
+	require.NoError(w, err)
+	_, err = w.controller().Reconcile(w.Context(), w.network("default"))
 	require.ErrorContains(w, err, "RequestLimitExceeded")
 	network := w.network("default")
 	requireCondition(w, network, v1alpha1.ConditionSubnetsReady, metav1.ConditionUnknown, "ReadingFailed")

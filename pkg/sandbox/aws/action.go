@@ -129,16 +129,9 @@ func (c *Cloud) callEC2(form url.Values) (any, error) {
 	if c.latency.RequestLimit && !c.buckets.allow(name, a.mutating, isUnfiltered(form), countInstances(form), r.now) {
 		return nil, errRequestLimit
 	}
-	fault := c.fault(name)
-	if fault != nil && !fault.AfterEffect {
-		return nil, fault.err()
-	}
 	out, err := c.once(r, name, a, form)
 	if err == nil && a.mutating {
 		c.changed()
-	}
-	if err == nil && fault != nil {
-		return nil, fault.err()
 	}
 	return out, err
 }

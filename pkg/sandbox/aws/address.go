@@ -91,13 +91,7 @@ func (r *request) movable(to *networkInterface, addresses []netip.Addr, allowed 
 }
 
 // showLater lets IMDS follow what EC2 has changed.
-func (r *request) showLater(n *networkInterface) {
-	r.after(r.latency.Metadata, func() {
-		if n.attachment != nil && n.attachment.status == ec2types.AttachmentStatusAttached {
-			n.publish()
-		}
-	})
-}
+func (r *request) showLater(n *networkInterface) { r.publishAfter(r.latency.Metadata, n) }
 
 func (r *request) unassignAddresses(in *ec2.UnassignPrivateIpAddressesInput) (*ec2.UnassignPrivateIpAddressesOutput, error) {
 	n, err := r.interfaces.one(kindInterface, "networkInterfaceId", in.NetworkInterfaceId)

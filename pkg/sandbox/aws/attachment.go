@@ -48,7 +48,7 @@ func (r *request) attachInterface(in *ec2.AttachNetworkInterfaceInput) (*ec2.Att
 	r.after(r.latency.Attach, func() {
 		if n.attachment == a && a.status == ec2types.AttachmentStatusAttaching {
 			a.status = ec2types.AttachmentStatusAttached
-			n.publish()
+			r.publishAfter(Span{}, n)
 		}
 	})
 	return &ec2.AttachNetworkInterfaceOutput{AttachmentId: &a.id, NetworkCardIndex: &card}, nil
@@ -81,7 +81,7 @@ func (r *request) detachInterface(in *ec2.DetachNetworkInterfaceInput) (*ec2.Det
 		return nil, err
 	}
 	a.status = ec2types.AttachmentStatusDetaching
-	n.shown = given{}
+	n.shown, n.listed = given{}, false
 	r.after(r.latency.Detach, func() {
 		if n.attachment == a {
 			a.instance.drop(n)

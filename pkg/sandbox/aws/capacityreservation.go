@@ -3,7 +3,6 @@
 package aws
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +24,8 @@ type capacityReservation struct {
 	tags                   map[string]string
 }
 
-func (c *capacityReservation) pool() Pool {
-	return Pool{InstanceType: c.instanceType, Zone: c.zone, Lifecycle: "on-demand"}
+func (c *capacityReservation) pool() pool {
+	return pool{instanceType: c.instanceType, zone: c.zone, lifecycle: lifecycleOnDemand}
 }
 
 // gives tells whether a reservation has room for one more instance.
@@ -122,14 +121,11 @@ func (r *request) createCapacityReservation(in *ec2.CreateCapacityReservationInp
 	if err != nil {
 		return nil, err
 	}
-	if left, limited := r.capacity[c.pool()]; limited && left < c.total {
-		return nil, r.errNoCapacity(c.pool())
-	}
 	if err := r.act(); err != nil {
 		return nil, err
 	}
-	if _, limited := r.capacity[c.pool()]; limited {
-		r.capacity[c.pool()] -= c.total
+	if err := r.takeCapacity(c.pool(), c.total); err != nil {
+		return nil, err
 	}
 	c.id, c.tags = r.ids.next("cr"), tags
 	r.reservations.add(c.id, c)
@@ -189,9 +185,7 @@ func (c *Cloud) endReservation(reservation *capacityReservation, state ec2types.
 		return
 	}
 	reservation.state = state
-	if _, limited := c.capacity[reservation.pool()]; limited {
-		c.capacity[reservation.pool()] += reservation.total - reservation.used
-	}
+	c.returnCapacity(reservation.pool(), reservation.total-reservation.used)
 	for _, i := range c.instances.all() {
 		if i.capacity == reservation {
 			i.leaveReservation()
@@ -282,11 +276,4 @@ func (c *Cloud) errNotOffered(instanceType, zone string) *apiError {
 	return clientError("Unsupported",
 		"Your requested instance type (%s) is not supported in your requested Availability Zone (%s). Please retry your request by not specifying an Availability Zone or choosing %s.",
 		instanceType, zone, strings.Join(c.zonesOffering(instanceType), ", "))
-}
-
-func (c *Cloud) errNoCapacity(p Pool) *apiError {
-	others := slices.DeleteFunc(c.zonesOffering(p.InstanceType), func(zone string) bool { return zone == p.Zone })
-	return statusError(500, "InsufficientInstanceCapacity",
-		"We currently do not have sufficient %[1]s capacity in the Availability Zone you requested (%[2]s). Our system will be working on provisioning additional capacity. You can currently get %[1]s capacity by not specifying an Availability Zone in your request or choosing %[3]s.",
-		p.InstanceType, p.Zone, strings.Join(others, ", "))
 }

@@ -25,6 +25,7 @@ type Cloud struct {
 	region, account string
 	latency         Profile
 	quotas          Quotas
+	seed            uint64
 	actions         map[string]action // EC2's
 
 	mu         sync.Mutex // of all that follows
@@ -32,8 +33,9 @@ type Cloud struct {
 	ids        ids
 	buckets    throttle
 	tokens     map[string]idempotent
-	faults     []*Fault
-	capacity   map[Pool]int
+	faults     []*activeFault
+	faultsEver int
+	components map[string]Component
 	watchers   []chan struct{}
 	generation uint64
 
@@ -70,9 +72,9 @@ func New(opts Options) *Cloud {
 	}
 	random := rand.New(rand.NewPCG(uint64(opts.Seed), 0))
 	return &Cloud{
-		region: opts.Region, account: opts.AccountID, latency: opts.Latency, quotas: opts.Quotas.withDefaults(), actions: ec2Actions(),
+		region: opts.Region, account: opts.AccountID, latency: opts.Latency, seed: uint64(opts.Seed), quotas: opts.Quotas.withDefaults(), actions: ec2Actions(),
 		random: random, ids: ids{random: random, reserved: map[string][]string{}},
-		buckets: throttle{}, tokens: map[string]idempotent{}, capacity: map[Pool]int{},
+		buckets: throttle{}, tokens: map[string]idempotent{}, components: map[string]Component{},
 		publicAddress: netip.MustParseAddr("198.51.100.6"),
 		roles:         map[string]*role{}, profiles: map[string]*instanceProfile{}, clusters: map[string]Cluster{},
 		queues: map[string]*queue{}, sessions: map[string]session{},

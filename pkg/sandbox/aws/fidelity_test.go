@@ -30,7 +30,7 @@ var remarks = map[string]string{
 	"CreateNatGateway":          "private gateways",
 	"DescribeImages":            "images other than EKS's of Amazon Linux and Bottlerocket (`image.go`)",
 	"DescribeInstanceAttribute": "attributes other than `userData`, `instanceType`, `sourceDestCheck` and `groupSet`",
-	"DescribeInstanceStatus":    "failed checks",
+	"DescribeInstanceStatus":    "failed checks of the system and of volumes",
 	"DescribeSpotPriceHistory":  "history: there is the present price of each pool alone, and it is invented",
 	"RunInstances":              "markets other than spot",
 	"CreateSecurityGroup":       "groups outside a VPC",

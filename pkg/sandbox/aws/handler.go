@@ -23,7 +23,7 @@ const maxRequest = 1 << 20
 // Handler serves every service on one endpoint. It tells them apart as they are addressed: the credential
 // scope of the signature for the Query protocol, X-Amz-Target for JSON, the path for EKS.
 func (c *Cloud) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return c.withFaults(func(w http.ResponseWriter, r *http.Request) {
 		scope, err := parseScope(r.Header.Get("Authorization"))
 		if err != nil {
 			writeJSONError(w, err)
@@ -114,30 +114,38 @@ func (c *Cloud) serveEC2(w http.ResponseWriter, r *http.Request, s scope) {
 			sleep(r, wait.time)
 		}
 	}
-	var body bytes.Buffer
-	status := http.StatusOK
 	if err != nil {
-		e := asAPIError(err)
-		status = e.status
-		body.WriteString("<Response><Errors><Error><Code>")
-		escape(&body, e.code)
-		body.WriteString("</Code><Message>")
-		escape(&body, e.message)
-		fmt.Fprintf(&body, "</Message></Error></Errors><RequestID>%s</RequestID></Response>", requestID)
-	} else {
-		action := form.Get("Action")
-		fmt.Fprintf(&body, `<%sResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>%s</requestId>`, action, requestID)
-		before := body.Len()
-		encodeBody(&body, ec2Protocol{}, out)
-		if body.Len() == before && reflect.TypeOf(out).Elem().NumField() == emptyOutput {
-			body.WriteString("<return>true</return>")
-		}
-		fmt.Fprintf(&body, "</%sResponse>", action)
+		writeEC2Error(w, requestID, err)
+		return
 	}
+	var body bytes.Buffer
+	action := form.Get("Action")
+	fmt.Fprintf(&body, `<%sResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>%s</requestId>`, action, requestID)
+	before := body.Len()
+	encodeBody(&body, ec2Protocol{}, out)
+	if body.Len() == before && reflect.TypeOf(out).Elem().NumField() == emptyOutput {
+		body.WriteString("<return>true</return>")
+	}
+	fmt.Fprintf(&body, "</%sResponse>", action)
+	writeEC2(w, requestID, http.StatusOK, body.Bytes())
+}
+
+func writeEC2Error(w http.ResponseWriter, requestID string, err error) {
+	e := asAPIError(err)
+	var body bytes.Buffer
+	body.WriteString("<Response><Errors><Error><Code>")
+	escape(&body, e.code)
+	body.WriteString("</Code><Message>")
+	escape(&body, e.message)
+	fmt.Fprintf(&body, "</Message></Error></Errors><RequestID>%s</RequestID></Response>", requestID)
+	writeEC2(w, requestID, e.status, body.Bytes())
+}
+
+func writeEC2(w http.ResponseWriter, requestID string, status int, body []byte) {
 	w.Header().Set("Content-Type", "text/xml;charset=UTF-8")
 	w.Header().Set("x-amzn-requestid", requestID)
 	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes()) // the caller is gone: nothing to do
+	_, _ = w.Write(body) // the caller is gone: nothing to do
 }
 
 // emptyOutput is the number of fields of an output structure without members: ResultMetadata and a marker.

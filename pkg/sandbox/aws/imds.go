@@ -170,7 +170,7 @@ func (c *Cloud) metadata(i *instance) map[string]string {
 		set("events/recommendations/rebalance", document(map[string]any{"noticeTime": i.rebalance.Format(time.RFC3339)}))
 	}
 	for _, n := range i.interfaces {
-		if n.attachment.status == ec2types.AttachmentStatusAttached {
+		if n.listed {
 			c.interfaceMetadata(n, tree)
 		}
 	}

@@ -20,7 +20,8 @@ type instance struct {
 	image           *image
 	state           ec2types.InstanceStateName
 	reason          stateReason
-	subnet          *subnet // of the primary interface
+	hungSince       time.Time // zero: it does not hang
+	subnet          *subnet   // of the primary interface
 	primary         *networkInterface
 	interfaces      []*networkInterface
 	launchTime      time.Time
@@ -74,9 +75,9 @@ func (i *instance) drop(n *networkInterface) {
 
 func (i *instance) lifecycle() string {
 	if i.spotRequest != "" {
-		return "spot"
+		return lifecycleSpot
 	}
-	return "on-demand"
+	return lifecycleOnDemand
 }
 
 // privateDNS is the IP-based host name of an address; us-east-1 has a domain of its own.
@@ -268,7 +269,8 @@ func (r *request) describeInstanceInterface(n *networkInterface) ec2types.Instan
 	return d
 }
 
-// describeInstanceStatus knows healthy instances only: checks are initializing while an instance boots, then ok.
+// describeInstanceStatus knows reachability: checks are initializing while an instance boots, then ok, and an instance that hangs
+// fails that of the instance, not that of the system below it.
 func (r *request) describeInstanceStatus(in *ec2.DescribeInstanceStatusInput) (*ec2.DescribeInstanceStatusOutput, error) {
 	if len(in.InstanceIds) > 0 && in.MaxResults != nil {
 		return nil, clientError("InvalidParameterCombination", "The parameter instancesSet cannot be used with the parameter maxResults")
@@ -289,10 +291,29 @@ func (r *request) describeInstanceStatus(in *ec2.DescribeInstanceStatusInput) (*
 		}
 		return ec2types.SummaryStatusNotApplicable
 	}
+	own := func(i *instance) ec2types.InstanceStatusSummary {
+		summary := ec2types.InstanceStatusSummary{Status: status(i)}
+		detail := ec2types.InstanceStatusDetails{Name: ec2types.StatusNameReachability, Status: reachability[summary.Status]}
+		if i.state == ec2types.InstanceStateNameRunning && !i.hungSince.IsZero() {
+			summary.Status = ec2types.SummaryStatusImpaired
+			detail.Status, detail.ImpairedSince = ec2types.StatusTypeFailed, &i.hungSince
+		}
+		if detail.Status != "" {
+			summary.Details = []ec2types.InstanceStatusDetails{detail}
+		}
+		return summary
+	}
 	of := func(i *instance) attributes {
 		return func(name string) (values []string, ok bool) {
 			switch name {
-			case "instance-status.status", "system-status.status", "attached-ebs-status.status":
+			case "instance-status.status":
+				return []string{string(own(i).Status)}, true
+			case "instance-status.reachability":
+				for _, detail := range own(i).Details {
+					values = append(values, string(detail.Status))
+				}
+				return values, true
+			case "system-status.status", "attached-ebs-status.status":
 				return []string{string(status(i))}, true
 			case "event.code":
 				for _, e := range i.events {
@@ -308,9 +329,13 @@ func (r *request) describeInstanceStatus(in *ec2.DescribeInstanceStatusInput) (*
 		}
 	}
 	describe := func(i *instance) ec2types.InstanceStatus {
-		summary := &ec2types.InstanceStatusSummary{Status: status(i)}
+		instance := own(i)
+		system := &ec2types.InstanceStatusSummary{Status: status(i)}
+		if r := reachability[system.Status]; r != "" {
+			system.Details = []ec2types.InstanceStatusDetails{{Name: ec2types.StatusNameReachability, Status: r}}
+		}
 		d := ec2types.InstanceStatus{
-			InstanceId: &i.id, AvailabilityZone: &i.subnet.zone, InstanceState: instanceState(i.state), InstanceStatus: summary, SystemStatus: summary,
+			InstanceId: &i.id, AvailabilityZone: &i.subnet.zone, InstanceState: instanceState(i.state), InstanceStatus: &instance, SystemStatus: system,
 		}
 		for _, e := range i.events {
 			d.Events = append(d.Events, ec2types.InstanceStatusEvent{
@@ -321,6 +346,11 @@ func (r *request) describeInstanceStatus(in *ec2.DescribeInstanceStatusInput) (*
 	}
 	described, next, err := filterPage(instances, in.Filters, of, describe, in.NextToken, in.MaxResults, 5, 1000)
 	return &ec2.DescribeInstanceStatusOutput{InstanceStatuses: described, NextToken: next}, err
+}
+
+// reachability is the one check that there is, by the status of which it is the reason.
+var reachability = map[ec2types.SummaryStatus]ec2types.StatusType{
+	ec2types.SummaryStatusOk: ec2types.StatusTypePassed, ec2types.SummaryStatusInitializing: ec2types.StatusTypeInitializing,
 }
 
 // stillThere refuses a client token whose instances are terminated.

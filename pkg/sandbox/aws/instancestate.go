@@ -152,7 +152,7 @@ func (c *Cloud) terminate(i *instance, reason stateReason) {
 				c.free(n)
 				continue
 			}
-			n.attachment, n.shown = nil, given{}
+			n.attachment, n.shown, n.listed = nil, given{}, false
 		}
 		i.interfaces = nil
 	})

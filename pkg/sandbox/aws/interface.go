@@ -29,6 +29,7 @@ type networkInterface struct {
 	attachment      *attachment
 	tags            map[string]string
 	visibleAt       time.Time
+	listed          bool  // by IMDS
 	shown           given // secondaries and prefixes as IMDS tells them
 }
 
@@ -61,8 +62,9 @@ func (s interfaceSpec) slots() int {
 	return 1 + len(s.want.addresses) + s.want.count + len(s.want.prefixes) + s.want.prefixCount
 }
 
-// publish lets IMDS see the addresses.
+// publish lets IMDS see the interface with its addresses.
 func (n *networkInterface) publish() {
+	n.listed = true
 	n.shown = given{addresses: slices.Clone(n.secondaries), prefixes: slices.Clone(n.prefixes)}
 }
 

@@ -311,14 +311,6 @@ func (r *request) start(p *launchPlan, reservation string, index int) (*instance
 	return i, nil
 }
 
-func (p *launchPlan) pool() Pool {
-	pool := Pool{InstanceType: string(p.info.InstanceType), Zone: p.zone, Lifecycle: "on-demand"}
-	if p.spot {
-		pool.Lifecycle = "spot"
-	}
-	return pool
-}
-
 // takeRoom finds room for an instance: in a capacity reservation, which is returned, or in its pool.
 func (r *request) takeRoom(p *launchPlan) (*capacityReservation, error) {
 	if err := r.checkVCPUs(p); err != nil {
@@ -329,24 +321,10 @@ func (r *request) takeRoom(p *launchPlan) (*capacityReservation, error) {
 		return nil, err
 	}
 	if reserved == nil {
-		return nil, r.takeCapacity(p)
+		return nil, r.takeCapacity(p.pool(), 1)
 	}
 	reserved.used++
 	return reserved, nil
-}
-
-func (r *request) takeCapacity(p *launchPlan) error {
-	left, limited := r.capacity[p.pool()]
-	switch {
-	case !limited:
-		return nil
-	case left > 0:
-		r.capacity[p.pool()] = left - 1
-		return nil
-	case p.spot:
-		return statusError(500, "InsufficientInstanceCapacity", "There is no Spot capacity available that matches your request.")
-	}
-	return r.errNoCapacity(p.pool())
 }
 
 // returnRoom is the reverse of takeRoom.
@@ -355,9 +333,7 @@ func (r *request) returnRoom(p *launchPlan, reserved *capacityReservation) {
 		reserved.used--
 		return
 	}
-	if left, limited := r.capacity[p.pool()]; limited {
-		r.capacity[p.pool()] = left + 1
-	}
+	r.returnCapacity(p.pool(), 1)
 }
 
 // merge copies maps of tags; later ones win.

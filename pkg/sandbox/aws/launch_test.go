@@ -276,7 +276,7 @@ func with2(o ec2types.FleetLaunchTemplateOverridesRequest, change func(*ec2types
 func TestAFleetGoesOnToTheNextPoolWhenOneIsShort(t *testing.T) {
 	w := newWorld(t)
 	w.template(w.karpenterTemplate("short", primaryOnly()))
-	w.cloud.SetCapacity(Pool{InstanceType: "m5.large", Zone: "us-east-1a", Lifecycle: "on-demand"}, 1)
+	limit := w.fault(Fault{Capacity: &CapacityFault{Type: "m5.large", Zone: "us-east-1a", Lifecycle: "on-demand", Left: 1}})
 	out, err := w.ec2.CreateFleet(t.Context(), fleet("short", 3, w.on("m5.large", testNodes, "a"), w.on("m5.xlarge", testNodesB, "b")))
 	require.NoError(t, err)
 	require.Len(t, out.Instances, 2)
@@ -291,7 +291,7 @@ func TestAFleetGoesOnToTheNextPoolWhenOneIsShort(t *testing.T) {
 	})
 	requireError(t, err, "InsufficientInstanceCapacity", "")
 	requireStatus(t, err, http.StatusInternalServerError)
-	w.cloud.SetCapacity(Pool{InstanceType: "m5.large", Zone: "us-east-1a", Lifecycle: "on-demand"}, -1)
+	require.NoError(t, w.cloud.RemoveFault(limit.ID))
 	w.run("m5.large", testNodes)
 }
 

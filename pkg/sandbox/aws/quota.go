@@ -50,8 +50,16 @@ func (r *request) checkVCPUs(p *launchPlan) error {
 	case used <= limit:
 		return nil
 	case p.spot:
-		return clientError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+		return errSpotCount()
 	}
+	return errVCPUs(limit)
+}
+
+func errSpotCount() error {
+	return clientError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+}
+
+func errVCPUs(limit int) error {
 	return clientError("VcpuLimitExceeded",
 		"You have requested more vCPU capacity than your current vCPU limit of %d allows for the instance bucket that the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit.", limit)
 }

@@ -118,7 +118,7 @@ func TestAClientTokenMakesACallOnce(t *testing.T) {
 func TestALostReplyDoublesAnAssignmentAndATokenSavesALaunch(t *testing.T) {
 	w := newWorld(t)
 	n := *w.eni(&ec2.CreateNetworkInterfaceInput{SubnetId: ptr(testPods)}).NetworkInterfaceId
-	w.cloud.Inject(Fault{Action: "AssignPrivateIpAddresses", Code: "InternalError", Message: "lost", Status: 500, AfterEffect: true})
+	w.fault(Fault{Times: 1, Error: &ErrorFault{Action: "AssignPrivateIpAddresses", Code: "InternalError", Message: "lost", AfterEffect: true}})
 	assign := &ec2.AssignPrivateIpAddressesInput{NetworkInterfaceId: &n, Ipv4PrefixCount: ptr[int32](1)}
 	_, err := w.ec2.AssignPrivateIpAddresses(t.Context(), assign)
 	requireError(t, err, "InternalError", "lost")
@@ -127,8 +127,8 @@ func TestALostReplyDoublesAnAssignmentAndATokenSavesALaunch(t *testing.T) {
 	require.Len(t, interfaceOf(w.cloud.Snapshot(), n).Prefixes, 2)
 
 	w.template(w.karpenterTemplate("lost", primaryOnly()))
-	w.cloud.Inject(Fault{Action: "CreateFleet", Code: "InternalError", Message: "lost", Status: 500, AfterEffect: true})
-	w.cloud.Inject(Fault{Action: "CreateFleet", Code: "RequestLimitExceeded", Status: 503})
+	w.fault(Fault{Times: 1, Error: &ErrorFault{Action: "CreateFleet", Code: "InternalError", AfterEffect: true}})
+	w.fault(Fault{Times: 1, Error: &ErrorFault{Action: "CreateFleet", Code: "RequestLimitExceeded"}})
 	in := fleet("lost", 1, w.on("m5.large", testNodes, "a"))
 	in.ClientToken = ptr("claim")
 	_, err = w.ec2.CreateFleet(t.Context(), in)

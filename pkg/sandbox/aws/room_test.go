@@ -61,7 +61,7 @@ func preferring(p ec2types.CapacityReservationPreference) func(*ec2.RunInstances
 
 func TestATargetedReservationHoldsItsCountAndNoMore(t *testing.T) {
 	w := newWorld(t)
-	w.cloud.SetCapacity(Pool{"m5.large", "us-east-1a", "on-demand"}, 2)
+	w.fault(Fault{Capacity: &CapacityFault{Type: "m5.large", Zone: "us-east-1a", Lifecycle: "on-demand", Left: 2}})
 	reservation := w.reserve(2, ec2types.InstanceMatchCriteriaTargeted)
 	_, err := w.runIn(1, nil)
 	requireError(t, err, "InsufficientInstanceCapacity", "us-east-1a") // the reservation took what the pool had

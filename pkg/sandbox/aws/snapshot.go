@@ -91,6 +91,7 @@ type Instance struct {
 	PrivateIP                              netip.Addr
 	PrivateDNS                             string // ip-10-0-0-12.ec2.internal
 	InstanceProfile                        string // name, "" when none
+	Hangs                                  bool   // its processes stand still
 	UserData                               []byte // as the machine reads it from IMDS: decoded from base64
 	MetadataHopLimit                       int    // TTL of the IMDS reply that carries a token
 	Tags                                   map[string]string
@@ -199,7 +200,7 @@ func (c *Cloud) snapshotInstance(i *instance) Instance {
 	instance := Instance{
 		ID: i.id, Type: string(i.info.InstanceType), State: string(i.state), Zone: i.subnet.zone, SubnetID: i.subnet.id, VPCID: i.subnet.vpc.id,
 		ImageID: i.image.id, ImageName: i.image.name, LaunchTime: i.launchTime, LaunchOrder: i.order, PrivateIP: i.privateIP,
-		PrivateDNS: c.privateDNS(i.privateIP), UserData: slices.Clone(i.userData), MetadataHopLimit: int(i.metadata.hopLimit), Tags: maps.Clone(i.tags),
+		PrivateDNS: c.privateDNS(i.privateIP), Hangs: !i.hungSince.IsZero(), UserData: slices.Clone(i.userData), MetadataHopLimit: int(i.metadata.hopLimit), Tags: maps.Clone(i.tags),
 	}
 	if i.profile != nil {
 		instance.InstanceProfile = i.profile.name
