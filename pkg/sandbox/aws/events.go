@@ -83,6 +83,10 @@ func (c *Cloud) spotInstance(id string) (*instance, error) {
 func (c *Cloud) InterruptSpot(instanceID string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.interruptSpot(instanceID)
+}
+
+func (c *Cloud) interruptSpot(instanceID string) error {
 	i, err := c.spotInstance(instanceID)
 	if err != nil {
 		return err
@@ -109,6 +113,10 @@ func (c *Cloud) InterruptSpot(instanceID string) error {
 func (c *Cloud) Rebalance(instanceID string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.rebalance(instanceID)
+}
+
+func (c *Cloud) rebalance(instanceID string) error {
 	i, err := c.spotInstance(instanceID)
 	if err != nil {
 		return err
@@ -139,6 +147,10 @@ var healthCodes = map[ec2types.EventCode]string{
 func (c *Cloud) ScheduleChange(instanceID, code string, in time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.scheduleChange(instanceID, code, in)
+}
+
+func (c *Cloud) scheduleChange(instanceID, code string, in time.Duration) error {
 	i := c.instances.get(instanceID)
 	if i == nil || i.state == ec2types.InstanceStateNameTerminated {
 		return kindInstance.missing(instanceID)

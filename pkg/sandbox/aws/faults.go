@@ -25,15 +25,18 @@ type Fault struct {
 	// Seed of what is random about it. 0: the account's seed and the fault's number.
 	Seed uint64 `json:"seed,omitempty"`
 
-	Capacity    *CapacityFault    `json:"capacity,omitempty"`
-	Subnet      *SubnetFault      `json:"subnet,omitempty"`
-	Latency     *LatencyFault     `json:"latency,omitempty"`
-	Throttle    *ThrottleFault    `json:"throttle,omitempty"`
-	Error       *ErrorFault       `json:"error,omitempty"`
-	LostReply   *LostReplyFault   `json:"lostReply,omitempty"`
-	MetadataLag *MetadataLagFault `json:"metadataLag,omitempty"`
-	Kill        *KillFault        `json:"kill,omitempty"`
-	Outage      *OutageFault      `json:"outage,omitempty"`
+	Capacity        *CapacityFault        `json:"capacity,omitempty"`
+	Subnet          *SubnetFault          `json:"subnet,omitempty"`
+	Latency         *LatencyFault         `json:"latency,omitempty"`
+	Throttle        *ThrottleFault        `json:"throttle,omitempty"`
+	Error           *ErrorFault           `json:"error,omitempty"`
+	LostReply       *LostReplyFault       `json:"lostReply,omitempty"`
+	MetadataLag     *MetadataLagFault     `json:"metadataLag,omitempty"`
+	MetadataError   *MetadataErrorFault   `json:"metadataError,omitempty"`
+	Kill            *KillFault            `json:"kill,omitempty"`
+	Interrupt       *InterruptFault       `json:"interrupt,omitempty"`
+	ScheduledChange *ScheduledChangeFault `json:"scheduledChange,omitempty"`
+	Outage          *OutageFault          `json:"outage,omitempty"`
 
 	Since  time.Time `json:"since,omitzero"`   // when it was added
 	Struck int       `json:"struck,omitempty"` // how often so far
@@ -90,12 +93,15 @@ func (f *Fault) kinds() []effect {
 	add(f.Error != nil, f.Error)
 	add(f.LostReply != nil, f.LostReply)
 	add(f.MetadataLag != nil, f.MetadataLag)
+	add(f.MetadataError != nil, f.MetadataError)
 	add(f.Kill != nil, f.Kill)
+	add(f.Interrupt != nil, f.Interrupt)
+	add(f.ScheduledChange != nil, f.ScheduledChange)
 	add(f.Outage != nil, f.Outage)
 	return set
 }
 
-const faultKinds = "capacity, subnet, latency, throttle, error, lostReply, metadataLag, kill, outage"
+const faultKinds = "capacity, subnet, latency, throttle, error, lostReply, metadataLag, metadataError, kill, interrupt, scheduledChange, outage"
 
 // Kind is the name of what is set, "" when nothing is.
 func (f *Fault) Kind() string {

@@ -14,12 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/karpenter-provider-aws/pkg/controllers/interruption/messages"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/require"
 )
 
@@ -317,6 +320,47 @@ func TestIMDSFollowsLate(t *testing.T) {
 	require.NotContains(t, macs(id), *late.MacAddress)
 }
 
+func TestIMDSIsAwayForOneInstance(t *testing.T) {
+	w := newWorld(t)
+	id, other := w.run("m5.large", testNodes), w.run("m5.large", testNodes)
+	get := func(instance string) error {
+		client, _ := w.metadataOf(instance)
+		_, err := client.GetMetadata(t.Context(), &imds.GetMetadataInput{Path: "instance-id"})
+		return err
+	}
+	away := w.fault(Fault{MetadataError: &MetadataErrorFault{Instance: id}})
+	err := get(id)
+	require.Error(t, err)
+	var answered *smithyhttp.ResponseError
+	require.False(t, errors.As(err, &answered), "%v", err)
+	require.NoError(t, get(other))
+	require.NoError(t, w.cloud.RemoveFault(away.ID))
+
+	w.fault(Fault{MetadataError: &MetadataErrorFault{Status: http.StatusServiceUnavailable}})
+	requireStatus(t, get(other), http.StatusServiceUnavailable)
+	w.cloud.ClearFaults()
+	require.NoError(t, get(id))
+}
+
+func TestASpotInstanceIsTakenBack(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.SubscribeEvents("events")
+	id := w.runSpot()
+	w.fault(Fault{Interrupt: &InterruptFault{Instance: id, Rebalance: true}})
+	w.received("events", messages.RebalanceRecommendationKind, id)
+	w.fault(Fault{Interrupt: &InterruptFault{Instance: id}})
+	w.received("events", messages.SpotInterruptionKind, id)
+	w.await("its end", func(s Snapshot) bool { return stateOf(s, id) == "terminated" })
+}
+
+func TestMaintenanceIsAnnounced(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.SubscribeEvents("events")
+	id := w.run("m5.large", testNodes)
+	w.fault(Fault{ScheduledChange: &ScheduledChangeFault{Instance: id, Event: "instance-retirement", In: Duration(time.Hour)}})
+	w.received("events", messages.ScheduledChangeKind, id)
+}
+
 func TestAnInstanceDiesOfItself(t *testing.T) {
 	w := newWorld(t)
 	id := w.run("m5.large", testNodes)
@@ -402,6 +446,9 @@ func TestAFaultThatMakesNoSenseIsRefusedWithTheReason(t *testing.T) {
 		`{"metadataLag":{"instance":"i-1","add":"1s"}}`:                            `there is no instance "i-1"`,
 		`{"kill":{"instance":"i-1"}}`:                                              `there is no instance "i-1"`,
 		`{"kill":{"instance":"i-1"},"for":"1s"}`:                                   "leave out for",
+		`{"metadataError":{"status":200}}`:                                         "none of HTTP's",
+		`{"interrupt":{"instance":"i-1"}}`:                                         "i-1",
+		`{"scheduledChange":{"instance":"i-1","event":"flood"}}`:                   "instance-retirement",
 		`{"outage":{"component":"etcd"}}`:                                          "only a whole sandbox has one",
 		`{"id":"fault-9","latency":{"add":"1s"}}`:                                  "are for answers",
 		`{"for":"-1s","latency":{"add":"1s"}}`:                                     "must not be negative",

@@ -45,6 +45,9 @@ func (c *Cloud) IMDS(instanceOf func(netip.Addr) (instanceID string, ok bool)) h
 			http.NotFound(w, r)
 			return
 		}
+		if c.failMetadata(w, i) {
+			return
+		}
 		if i.metadata.disabled {
 			w.WriteHeader(http.StatusForbidden)
 			return
