@@ -185,7 +185,7 @@ func (c *Cloud) once(r *request, name string, a action, form url.Values) (any, e
 	if former, ok := c.tokens[key]; ok && token != "" && !r.dryRun {
 		if former.parameters != parameters.Encode() {
 			return nil, clientError("IdempotentParameterMismatch",
-				"The client token you have provided is associated with a resource that is already deleted or has other parameters")
+				"Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
 		}
 		if err := c.stillThere(former.output); err != nil {
 			return nil, err

@@ -25,7 +25,7 @@ const (
 // remarks say what a call does not do, beyond refusing parameters.
 var remarks = map[string]string{
 	"AllocateAddress":           "addresses are of 198.51.100.0/24",
-	"CreateFleet":               "types other than `instant`; all pools without a set capacity are equally deep; a dry run looks at no pool, as EC2's",
+	"CreateFleet":               "types other than `instant`; the strategy `diversified`; the depths of spot pools are invented; a dry run looks at no pool, as EC2's",
 	"CreateLaunchTemplate":      "image ids by SSM parameter",
 	"CreateNatGateway":          "private gateways",
 	"DescribeImages":            "images other than EKS's of Amazon Linux and Bottlerocket (`image.go`)",

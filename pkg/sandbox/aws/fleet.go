@@ -3,15 +3,12 @@
 package aws
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
-
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
 )
 
 // candidate is one launch template with one override: a pool that a fleet can launch from.
@@ -19,7 +16,7 @@ type candidate struct {
 	launch       launch
 	instanceType string
 	zone         string
-	rank         float64 // lower first
+	rank         [2]float64 // see ranking
 	described    *ec2types.LaunchTemplateAndOverridesResponse
 }
 
@@ -114,7 +111,7 @@ func (r *request) candidates(in *ec2.CreateFleetInput, spot bool) ([]candidate, 
 	if len(in.LaunchTemplateConfigs) == 0 {
 		return nil, missingParameter("LaunchTemplateConfigs")
 	}
-	rank, err := ranking(in, spot)
+	rank, err := r.ranking(in, spot)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +154,7 @@ func (r *request) candidates(in *ec2.CreateFleetInput, spot bool) ([]candidate, 
 			candidates = append(candidates, c)
 		}
 	}
-	slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(a.rank, b.rank) })
+	slices.SortStableFunc(candidates, func(a, b candidate) int { return slices.Compare(a.rank[:], b.rank[:]) })
 	return candidates, nil
 }
 
@@ -196,43 +193,4 @@ func (l launch) primarySubnet() string {
 		}
 	}
 	return l.subnetID
-}
-
-// ranking returns the order of an allocation strategy. All pools are equally deep here, so the strategies that weigh
-// capacity come down to price or to the caller's priorities.
-func ranking(in *ec2.CreateFleetInput, spot bool) (func(candidate, ec2types.FleetLaunchTemplateOverridesRequest) float64, error) {
-	byPriority := func(_ candidate, o ec2types.FleetLaunchTemplateOverridesRequest) float64 {
-		return awssdk.ToFloat64(o.Priority)
-	}
-	byPrice := func(c candidate, _ ec2types.FleetLaunchTemplateOverridesRequest) float64 {
-		if spot {
-			return spotPrice(c.instanceType, c.zone)
-		}
-		price, _ := instancetypes.Price(c.instanceType)
-		return price
-	}
-	if !spot {
-		strategy := ec2types.FleetOnDemandAllocationStrategyLowestPrice
-		if in.OnDemandOptions != nil {
-			override(&strategy, in.OnDemandOptions.AllocationStrategy)
-		}
-		switch strategy {
-		case ec2types.FleetOnDemandAllocationStrategyLowestPrice:
-			return byPrice, nil
-		case ec2types.FleetOnDemandAllocationStrategyPrioritized:
-			return byPriority, nil
-		}
-		return nil, invalidValue(string(strategy), "OnDemandOptions.AllocationStrategy")
-	}
-	strategy := ec2types.SpotAllocationStrategyLowestPrice
-	if in.SpotOptions != nil {
-		override(&strategy, in.SpotOptions.AllocationStrategy)
-	}
-	switch strategy {
-	case ec2types.SpotAllocationStrategyLowestPrice, ec2types.SpotAllocationStrategyPriceCapacityOptimized, ec2types.SpotAllocationStrategyCapacityOptimized:
-		return byPrice, nil
-	case ec2types.SpotAllocationStrategyCapacityOptimizedPrioritized:
-		return byPriority, nil
-	}
-	return nil, notSimulated("the allocation strategy %s", strategy)
 }

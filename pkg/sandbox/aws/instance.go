@@ -361,7 +361,8 @@ func (c *Cloud) stillThere(output any) error {
 	}
 	for _, launched := range run.Instances {
 		if i := c.instances.get(*launched.InstanceId); i == nil || i.state == ec2types.InstanceStateNameTerminated {
-			return clientError("IdempotentInstanceTerminated", "The request token is of an instance that is terminated: %s", *launched.InstanceId)
+			return clientError("IdempotentInstanceTerminated",
+				"The client token you have provided is associated with a terminated instance. Please use a different client token.")
 		}
 	}
 	return nil

@@ -71,9 +71,9 @@ func TestAnAttachmentThatEC2RefusesIsRefused(t *testing.T) {
 		index, card         *int32
 		code, text          string
 	}{
-		{"device index taken", here, id, ptr[int32](1), nil, "InvalidParameterValue", "already has an interface attached at device index '1'"},
+		{"device index taken", here, id, ptr[int32](1), nil, "InvalidParameterValue", "Instance '" + id + "' already has an interface attached at device index '1'."},
 		{"no device index", here, id, nil, nil, "", ""},
-		{"another zone", elsewhere, id, ptr[int32](2), nil, "InvalidParameterCombination", "not in the same availability zone"},
+		{"another zone", elsewhere, id, ptr[int32](2), nil, "InvalidParameterCombination", "You may not attach a network interface to an instance if they are not in the same availability zone"},
 		{"too many addresses", heavy, id, ptr[int32](2), nil, "InvalidInterface.IpAddressLimitExceeded", "Address count 5 exceeds the limit for t3.small"},
 		{"prefixes without Nitro", delegated, xen, ptr[int32](1), nil, "InvalidParameterCombination", "Nitro"},
 		{"attached already", attached, id, ptr[int32](2), nil, "InvalidNetworkInterface.InUse", "in use"},

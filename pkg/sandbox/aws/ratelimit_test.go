@@ -68,3 +68,27 @@ func TestAnEmptyBucketAnswers503(t *testing.T) {
 	}
 	require.Fail(t, "never limited")
 }
+
+func TestInstancesEmptyABucketOfTheirOwn(t *testing.T) {
+	latency := immediate()
+	latency.RequestLimit = true
+	w := newAccountLike(t, latency)
+	run := func(count int32) error {
+		_, err := w.ec2.RunInstances(t.Context(), &ec2.RunInstancesInput{
+			ImageId: &w.image, InstanceType: "m5.large", SubnetId: ptr(testNodes), MinCount: &count, MaxCount: &count, DryRun: ptr(true),
+		})
+		return err
+	}
+	requireError(t, run(900), "DryRunOperation", "") // a dry run counts
+	err := run(900)
+	requireError(t, err, "RequestLimitExceeded", "Request limit exceeded.")
+	requireStatus(t, err, http.StatusServiceUnavailable)
+	requireError(t, run(1), "DryRunOperation", "")
+	var limited error
+	for limited == nil || isCode(limited, "DryRunOperation") {
+		limited = run(1) // five requests at once, two more each second
+	}
+	requireError(t, limited, "RequestLimitExceeded", "Request limit exceeded.")
+	_, err = w.ec2.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{})
+	require.NoError(t, err, "another action has its own bucket")
+}

@@ -78,6 +78,8 @@ func TestADryRunChecksAndChangesNothing(t *testing.T) {
 	require.Equal(t, before.Instances, w.cloud.Snapshot().Instances)
 }
 
+const mismatch = "Arguments on this idempotent request are inconsistent with arguments used in previous request(s)."
+
 func TestAClientTokenMakesACallOnce(t *testing.T) {
 	w := newWorld(t)
 	in := &ec2.CreateNetworkInterfaceInput{SubnetId: ptr(testPods), ClientToken: ptr("claim-1"), Ipv4PrefixCount: ptr[int32](1)}
@@ -87,7 +89,7 @@ func TestAClientTokenMakesACallOnce(t *testing.T) {
 	require.Len(t, w.cloud.Snapshot().Interfaces, 1)
 	in.Ipv4PrefixCount = ptr[int32](2)
 	_, err := w.ec2.CreateNetworkInterface(t.Context(), in)
-	requireError(t, err, "IdempotentParameterMismatch", "")
+	requireError(t, err, "IdempotentParameterMismatch", mismatch)
 	in.ClientToken = ptr(strings.Repeat("x", 65))
 	_, err = w.ec2.CreateNetworkInterface(t.Context(), in)
 	requireError(t, err, "InvalidParameterValue", "clientToken")
@@ -101,6 +103,11 @@ func TestAClientTokenMakesACallOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, a.Instances[0].InstanceIds, b.Instances[0].InstanceIds)
 	require.Len(t, w.cloud.Snapshot().Instances, 2)
+	other := fleet("token", 3, w.on("m5.large", testNodes, "a"))
+	other.ClientToken = launch.ClientToken
+	_, err = w.ec2.CreateFleet(t.Context(), other)
+	requireError(t, err, "IdempotentParameterMismatch", mismatch)
+	require.Len(t, w.cloud.Snapshot().Instances, 2)
 
 	run := &ec2.RunInstancesInput{
 		ImageId: &w.image, InstanceType: "m5.large", SubnetId: ptr(testNodes), MinCount: ptr[int32](1), MaxCount: ptr[int32](1), ClientToken: ptr("claim-3"),
@@ -108,11 +115,16 @@ func TestAClientTokenMakesACallOnce(t *testing.T) {
 	out, err := w.ec2.RunInstances(t.Context(), run)
 	require.NoError(t, err)
 	id := *out.Instances[0].InstanceId
+	run.InstanceType = "m5.xlarge"
+	_, err = w.ec2.RunInstances(t.Context(), run)
+	requireError(t, err, "IdempotentParameterMismatch", mismatch)
+	run.InstanceType = "m5.large"
 	_, err = w.ec2.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
 	require.NoError(t, err)
 	w.await("terminated", func(s Snapshot) bool { return stateOf(s, id) == "terminated" })
 	_, err = w.ec2.RunInstances(t.Context(), run)
-	requireError(t, err, "IdempotentInstanceTerminated", id)
+	requireError(t, err, "IdempotentInstanceTerminated",
+		"The client token you have provided is associated with a terminated instance. Please use a different client token.")
 }
 
 func TestALostReplyDoublesAnAssignmentAndATokenSavesALaunch(t *testing.T) {
