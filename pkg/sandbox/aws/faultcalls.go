@@ -295,20 +295,20 @@ func (c *Cloud) withFaults(next http.HandlerFunc) http.HandlerFunc {
 		}
 		action, err := actionOf(r)
 		if err != nil {
-			writeFailure(w, r, s.service, c.requestID(), err)
+			writeFailure(w, r, s.service, err)
 			return
 		}
 		i := c.interfere(s.service, action)
 		wait := c.draw(action)
 		if i.before != nil {
 			sleep(r, wait.time+i.delay)
-			writeFailure(w, r, s.service, c.requestID(), i.before)
+			writeFailure(w, r, s.service, i.before)
 			return
 		}
 		if wait.read {
 			sleep(r, i.delay)
 		}
-		reply := &heldReply{header: http.Header{}, status: http.StatusOK}
+		reply := &heldReply{header: w.Header().Clone(), status: http.StatusOK}
 		next(reply, r)
 		if !wait.read {
 			sleep(r, i.delay)
@@ -317,7 +317,7 @@ func (c *Cloud) withFaults(next http.HandlerFunc) http.HandlerFunc {
 		case i.cut:
 			panic(http.ErrAbortHandler) // the server closes the connection and says nothing
 		case i.after != nil && reply.status < 400:
-			writeFailure(w, r, s.service, c.requestID(), i.after)
+			writeFailure(w, r, s.service, i.after)
 		default:
 			reply.sendTo(w)
 		}
@@ -359,14 +359,14 @@ func actionOf(r *http.Request) (string, error) {
 }
 
 // writeFailure answers an error in the protocol that the request is in.
-func writeFailure(w http.ResponseWriter, r *http.Request, service, requestID string, err error) {
+func writeFailure(w http.ResponseWriter, r *http.Request, service string, err error) {
 	switch {
 	case service == "ec2":
-		writeEC2Error(w, requestID, err)
+		writeEC2Error(w, err)
 	case r.Header.Get("X-Amz-Target") != "" || service == "eks":
 		writeJSONError(w, err)
 	default:
-		writeQueryError(w, requestID, err)
+		writeQueryError(w, err)
 	}
 }
 

@@ -23,7 +23,7 @@ const maxRequest = 1 << 20
 // Handler serves every service on one endpoint. It tells them apart as they are addressed: the credential
 // scope of the signature for the Query protocol, X-Amz-Target for JSON, the path for EKS.
 func (c *Cloud) Handler() http.Handler {
-	return c.withFaults(func(w http.ResponseWriter, r *http.Request) {
+	return c.withRequestID(c.withFaults(func(w http.ResponseWriter, r *http.Request) {
 		scope, err := parseScope(r.Header.Get("Authorization"))
 		if err != nil {
 			writeJSONError(w, err)
@@ -45,11 +45,21 @@ func (c *Cloud) Handler() http.Handler {
 		case scope.service == "eks":
 			c.serveEKS(w, r)
 		case strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
-			writeQueryError(w, c.requestID(), clientError("InvalidAction", "The sandbox does not simulate the service %q", scope.service))
+			writeQueryError(w, clientError("InvalidAction", "The sandbox does not simulate the service %q", scope.service))
 		default:
 			writeJSONError(w, clientError("UnknownOperationException", "The sandbox does not simulate the service %q", scope.service))
 		}
-	})
+	}))
+}
+
+// requestIDHeader is in the replies of every service; those of the Query protocol repeat it in their body.
+const requestIDHeader = "x-amzn-RequestId"
+
+func (c *Cloud) withRequestID(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(requestIDHeader, c.requestID())
+		next(w, r)
+	}
 }
 
 // scope is what a signature says about a request. The signature itself is not verified: any key is good.
@@ -96,7 +106,6 @@ func readBody(r *http.Request) ([]byte, error) {
 }
 
 func (c *Cloud) serveEC2(w http.ResponseWriter, r *http.Request, s scope) {
-	requestID := c.requestID()
 	form, err := readForm(r)
 	if err == nil && s.region != c.region {
 		err = statusError(http.StatusUnauthorized, "AuthFailure",
@@ -115,35 +124,34 @@ func (c *Cloud) serveEC2(w http.ResponseWriter, r *http.Request, s scope) {
 		}
 	}
 	if err != nil {
-		writeEC2Error(w, requestID, err)
+		writeEC2Error(w, err)
 		return
 	}
 	var body bytes.Buffer
 	action := form.Get("Action")
-	fmt.Fprintf(&body, `<%sResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>%s</requestId>`, action, requestID)
+	fmt.Fprintf(&body, `<%sResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>%s</requestId>`, action, w.Header().Get(requestIDHeader))
 	before := body.Len()
 	encodeBody(&body, ec2Protocol{}, out)
 	if body.Len() == before && reflect.TypeOf(out).Elem().NumField() == emptyOutput {
 		body.WriteString("<return>true</return>")
 	}
 	fmt.Fprintf(&body, "</%sResponse>", action)
-	writeEC2(w, requestID, http.StatusOK, body.Bytes())
+	writeEC2(w, http.StatusOK, body.Bytes())
 }
 
-func writeEC2Error(w http.ResponseWriter, requestID string, err error) {
+func writeEC2Error(w http.ResponseWriter, err error) {
 	e := asAPIError(err)
 	var body bytes.Buffer
 	body.WriteString("<Response><Errors><Error><Code>")
 	escape(&body, e.code)
 	body.WriteString("</Code><Message>")
 	escape(&body, e.message)
-	fmt.Fprintf(&body, "</Message></Error></Errors><RequestID>%s</RequestID></Response>", requestID)
-	writeEC2(w, requestID, e.status, body.Bytes())
+	fmt.Fprintf(&body, "</Message></Error></Errors><RequestID>%s</RequestID></Response>", w.Header().Get(requestIDHeader))
+	writeEC2(w, e.status, body.Bytes())
 }
 
-func writeEC2(w http.ResponseWriter, requestID string, status int, body []byte) {
+func writeEC2(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "text/xml;charset=UTF-8")
-	w.Header().Set("x-amzn-requestid", requestID)
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the caller is gone: nothing to do
 }
@@ -256,14 +264,14 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 }
 
 // writeQueryError answers in the form of every service of the Query protocol but EC2.
-func writeQueryError(w http.ResponseWriter, requestID string, err error) {
+func writeQueryError(w http.ResponseWriter, err error) {
 	e := asAPIError(err)
 	var body bytes.Buffer
 	body.WriteString("<ErrorResponse><Error><Type>Sender</Type><Code>")
 	escape(&body, e.code)
 	body.WriteString("</Code><Message>")
 	escape(&body, e.message)
-	fmt.Fprintf(&body, "</Message></Error><RequestId>%s</RequestId></ErrorResponse>", requestID)
+	fmt.Fprintf(&body, "</Message></Error><RequestId>%s</RequestId></ErrorResponse>", w.Header().Get(requestIDHeader))
 	w.Header().Set("Content-Type", "text/xml")
 	w.WriteHeader(e.status)
 	_, _ = w.Write(body.Bytes()) // the caller is gone: nothing to do

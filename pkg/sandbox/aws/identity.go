@@ -32,7 +32,6 @@ type instanceProfile struct {
 // serveIdentity serves IAM and STS, which share a protocol.
 func (c *Cloud) serveIdentity(w http.ResponseWriter, r *http.Request, service string) {
 	form, err := readForm(r)
-	requestID := c.requestID()
 	action := form.Get("Action")
 	var out any
 	if err == nil {
@@ -57,14 +56,14 @@ func (c *Cloud) serveIdentity(w http.ResponseWriter, r *http.Request, service st
 		}
 	}
 	if err != nil {
-		writeQueryError(w, requestID, err)
+		writeQueryError(w, err)
 		return
 	}
 	namespace := map[string]string{"iam": "https://iam.amazonaws.com/doc/2010-05-08/", "sts": "https://sts.amazonaws.com/doc/2011-06-15/"}[service]
 	var body bytes.Buffer
 	fmt.Fprintf(&body, `<%[1]sResponse xmlns="%[2]s"><%[1]sResult>`, action, namespace)
 	encodeBody(&body, iamProtocol{}, out)
-	fmt.Fprintf(&body, "</%[1]sResult><ResponseMetadata><RequestId>%[2]s</RequestId></ResponseMetadata></%[1]sResponse>", action, requestID)
+	fmt.Fprintf(&body, "</%[1]sResult><ResponseMetadata><RequestId>%[2]s</RequestId></ResponseMetadata></%[1]sResponse>", action, w.Header().Get(requestIDHeader))
 	w.Header().Set("Content-Type", "text/xml")
 	_, _ = w.Write(body.Bytes()) // the caller is gone: nothing to do
 }

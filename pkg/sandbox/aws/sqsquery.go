@@ -16,7 +16,6 @@ import (
 // serveSQSQuery serves SQS by the Query protocol, as AWS still does: the AWS CLI before 2.14 and botocore before 1.31.81,
 // which Debian 12 has, know no other. Its requests are the JSON protocol's spelled as a form, so they go the same way.
 func (c *Cloud) serveSQSQuery(w http.ResponseWriter, r *http.Request) {
-	requestID := c.requestID()
 	form, err := readForm(r)
 	action := form.Get("Action")
 	var out any
@@ -32,14 +31,14 @@ func (c *Cloud) serveSQSQuery(w http.ResponseWriter, r *http.Request) {
 		if e.code == "com.amazonaws.sqs#QueueDoesNotExist" {
 			e.code = "AWS.SimpleQueueService.NonExistentQueue"
 		}
-		writeQueryError(w, requestID, &e)
+		writeQueryError(w, &e)
 		return
 	}
 	var body bytes.Buffer
 	fmt.Fprintf(&body, `<%sResponse xmlns="http://queue.amazonaws.com/doc/2012-11-05/">`, action)
 	// The outputs hold nothing that XML cannot.
 	_ = xml.NewEncoder(&body).EncodeElement(out, xml.StartElement{Name: xml.Name{Local: action + "Result"}})
-	fmt.Fprintf(&body, "<ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata></%sResponse>", requestID, action)
+	fmt.Fprintf(&body, "<ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata></%sResponse>", w.Header().Get(requestIDHeader), action)
 	w.Header().Set("Content-Type", "text/xml")
 	_, _ = w.Write(body.Bytes()) // the caller is gone: nothing to do
 }
