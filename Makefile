@@ -62,6 +62,10 @@ e2e: build controlplane node-programs images $(HELM) ## Install, run, upgrade an
 	hack/images/build.sh $(KO) $(VERSION)-next $(BIN)/next
 	$(GO) test -count=1 -timeout 20m -v ./test/install
 
+.PHONY: test-clients
+test-clients: build ## Check the AWS simulator with clients that nobody here wrote (needs root, or Debian's awscli).
+	hack/test-clients.sh
+
 $(HELM):
 	GOBIN=$(BIN)/tools $(GO) install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test with the race detector: first all packages but the end-to-end tests, then that on stand-ins alone, because
-# it starts a whole cluster and wants the machine for itself. That on real kubelets needs more: see make e2e. Needs root or
-# a kernel that grants user namespaces: tests that touch the kernel do so in network namespaces of their own.
+# it starts a whole cluster and wants the machine for itself. Those on real kubelets and with clients of others need more: see
+# make e2e and make test-clients. Needs root or a kernel that grants user namespaces: tests that touch the kernel do so in
+# network namespaces of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=1 # the race detector needs it
@@ -15,7 +16,7 @@ if ! command -v gcc >/dev/null; then
   fi
 fi
 
-mapfile -t packages < <(go list ./... | grep -vE '/test/(e2e|install)$')
+mapfile -t packages < <(go list ./... | grep -vE '/test/(e2e|install|clients)$')
 # shellcheck disable=SC2086 # TEST_FLAGS is a list of flags
 go test -race -count=1 -timeout 20m ${TEST_FLAGS:-} "${packages[@]}"
 # shellcheck disable=SC2086
