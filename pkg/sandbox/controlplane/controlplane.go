@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -66,13 +67,15 @@ type ControlPlane struct {
 	admin     keyPair
 	port      int
 	held      *port // nil when Options.Port was given
-	processes []*process.Process
+
+	components []*Component
+	failed     chan *process.Process
 }
 
 // Start starts a control plane and returns when it is ready. Whatever it started is stopped when it fails.
 func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 	opts.complete()
-	cp := &ControlPlane{opts: opts, port: opts.Port}
+	cp := &ControlPlane{opts: opts, port: opts.Port, failed: make(chan *process.Process, 1)}
 	defer func() {
 		if err != nil {
 			cp.Stop()
@@ -93,42 +96,37 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 	if err := cp.startAPIServer(ctx); err != nil {
 		return nil, err
 	}
-	if !opts.Controllers {
-		return cp, nil
+	if opts.Controllers {
+		if err := cp.startControllerManager(); err != nil {
+			return nil, err
+		}
+		if err := cp.startScheduler(); err != nil {
+			return nil, err
+		}
 	}
-	if err := cp.startControllerManager(); err != nil {
-		return nil, err
+	for _, c := range cp.components {
+		c.supervise()
 	}
-	return cp, cp.startScheduler()
+	return cp, nil
 }
 
 // Stop ends the processes, the last started first.
 func (cp *ControlPlane) Stop() {
-	for i := len(cp.processes) - 1; i >= 0; i-- {
+	for _, c := range slices.Backward(cp.components) {
 		// Nothing is worth a graceful end: the data goes with the directory.
-		cp.processes[i].Kill()
+		_ = c.Stop() // it may be stopped already
 	}
-	cp.processes = nil
+	cp.components = nil
 	if cp.held != nil {
 		cp.held.release()
 		cp.held = nil
 	}
 }
 
-// Wait blocks until a process ends by itself, which none does in a healthy control plane, or the context ends.
+// Wait blocks until a component ends again and again, which none does in a healthy control plane, or the context ends.
 func (cp *ControlPlane) Wait(ctx context.Context) error {
-	ended := make(chan *process.Process, len(cp.processes))
-	for _, p := range cp.processes {
-		go func() {
-			select {
-			case <-p.Done():
-				ended <- p
-			case <-ctx.Done():
-			}
-		}()
-	}
 	select {
-	case p := <-ended:
+	case p := <-cp.failed:
 		return p.Err()
 	case <-ctx.Done():
 		return ctx.Err()
@@ -231,19 +229,20 @@ func (cp *ControlPlane) writeCredentials() error {
 	return nil
 }
 
-func (cp *ControlPlane) start(name string, args ...string) (*process.Process, error) {
+func (cp *ControlPlane) start(name string, args ...string) (*Component, error) {
 	path, err := process.Find(cp.opts.BinDir, name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: run make controlplane", err)
 	}
-	p, err := process.Start(process.Params{
-		Name: name, Path: path, Args: args, Dir: cp.opts.Dir, LogDir: cp.opts.LogDir,
-	})
-	if err != nil {
+	c := &Component{
+		params: process.Params{Name: name, Path: path, Args: args, Dir: cp.opts.Dir, LogDir: cp.opts.LogDir},
+		failed: cp.failed,
+	}
+	if err := c.Start(); err != nil {
 		return nil, err
 	}
-	cp.processes = append(cp.processes, p)
-	return p, nil
+	cp.components = append(cp.components, c)
+	return c, nil
 }
 
 // etcdSocket is a file in the working directory: there is no port to choose, and no limit on the length of Dir. etcd wants
@@ -284,7 +283,7 @@ func (cp *ControlPlane) startAPIServer(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return server.WaitReady(ctx, func(ctx context.Context) error {
+	return server.process.WaitReady(ctx, func(ctx context.Context) error {
 		_, err := client.RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 		return err
 	})

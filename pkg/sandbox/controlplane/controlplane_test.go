@@ -3,6 +3,7 @@
 package controlplane_test
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,4 +76,64 @@ func TestAMissingProgramIsNamedWithTheCommandThatBuildsIt(t *testing.T) {
 	require.ErrorContains(t, err, "etcd")
 	require.ErrorContains(t, err, "make controlplane")
 	require.ErrorIs(t, controlplane.CheckBuilt(t.TempDir()), controlplane.ErrNotBuilt)
+}
+
+func TestTheControlPlaneSurvivesOutagesOfItsComponents(t *testing.T) {
+	cp := controlplanetest.StartFull(t)
+	config := cp.RESTConfig()
+	config.Timeout = time.Second // a component that stands still answers nobody
+	maps := kubernetes.NewForConfigOrDie(config).CoreV1().ConfigMaps("default")
+	write := func() error {
+		_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "outage-"}}, metav1.CreateOptions{})
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cp.Wait(t.Context()) }()
+	before, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "before"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	for _, name := range []string{"apiserver", "etcd"} {
+		c := cp.Components()[name]
+		for _, outage := range []struct {
+			name       string
+			begin, end func() error
+		}{{"pause", c.Pause, c.Resume}, {"stop", c.Stop, c.Start}} {
+			t.Run(name+" "+outage.name, func(t *testing.T) {
+				require.NoError(t, outage.begin())
+				require.Error(t, write())
+				require.NoError(t, outage.end())
+				require.EventuallyWithT(t, func(collect *assert.CollectT) {
+					after, err := maps.Get(t.Context(), "before", metav1.GetOptions{})
+					require.NoError(collect, err)
+					require.Equal(collect, before.UID, after.UID, "the data is still there")
+					require.NoError(collect, write())
+				}, time.Minute, 200*time.Millisecond)
+				select {
+				case err := <-ended:
+					require.Fail(t, "the control plane ended", "%v", err)
+				default:
+				}
+			})
+		}
+	}
+}
+
+func TestAComponentThatEndsUnaskedIsStartedAgainUntilItIsBroken(t *testing.T) {
+	cp := controlplanetest.StartFull(t)
+	scheduler := cp.Components()["scheduler"]
+	require.Error(t, scheduler.Start(), "it runs")
+	ended := make(chan error, 1)
+	go func() { ended <- cp.Wait(t.Context()) }()
+	for killed := 0; ; {
+		select {
+		case err := <-ended:
+			require.ErrorContains(t, err, "kube-scheduler")
+			return
+		default:
+		}
+		if pid := scheduler.PID(); pid != killed {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+			killed = pid
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
