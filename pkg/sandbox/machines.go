@@ -18,6 +18,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/ami"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/process"
 )
 
 // machines are the instances' processes: one each, the first of a process namespace, so that all end with it.
@@ -30,9 +31,10 @@ type machines struct {
 }
 
 type machine struct {
-	node string
-	cmd  *exec.Cmd
-	done chan struct{}
+	node  string
+	cmd   *exec.Cmd
+	done  chan struct{}
+	hangs bool
 }
 
 func newMachines(d *daemon) *machines { return &machines{d: d, running: map[string]*machine{}} }
@@ -82,7 +84,27 @@ func (m *machines) start(s aws.Snapshot) error {
 		}
 		m.running[instance.ID] = machine
 	}
+	for _, instance := range s.Instances {
+		if machine := m.running[instance.ID]; machine != nil && machine.hangs != instance.Hangs {
+			if err := machine.hang(instance.Hangs); err != nil {
+				errs = append(errs, fmt.Errorf("instance %s: %w", instance.ID, err))
+			}
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// hang lets all processes of the machine stand still, or go on.
+func (m *machine) hang(hangs bool) error {
+	do := process.ResumeTree
+	if hangs {
+		do = process.PauseTree
+	}
+	if err := do(m.cmd.Process.Pid); err != nil {
+		return err
+	}
+	m.hangs = hangs
+	return nil
 }
 
 func (m *machines) boot(instance aws.Instance) (*machine, error) {

@@ -5,6 +5,7 @@ package aws
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -161,6 +162,9 @@ func (c *Cloud) terminate(i *instance, reason stateReason) {
 // setState is the only place where an instance's state changes.
 func (c *Cloud) setState(i *instance, state ec2types.InstanceStateName) {
 	i.state = state
+	if state == ec2types.InstanceStateNameStopped {
+		i.hungSince = time.Time{} // it will boot on other hardware
+	}
 	c.emitState(i)
 	if state == ec2types.InstanceStateNameStopped || state == ec2types.InstanceStateNameTerminated {
 		i.leaveReservation()
