@@ -73,13 +73,15 @@ $(KO):
 	GOBIN=$(BIN)/tools $(GO) install github.com/google/ko@$(KO_VERSION)
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code and CRDs; copy Karpenter's.
+generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code, CRDs and the simulator's lists; copy Karpenter's.
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt crd paths=./pkg/apis/... output:crd:dir=charts/dovetail-crd/templates
 	hack/karpenter-crds.sh charts/dovetail-crd/templates
+	$(GO) test ./pkg/sandbox/aws -run TestTheListsOfFiltersAreCurrent -update
+	$(GO) test ./pkg/sandbox/aws -run TestTheTableOfFidelityIsCurrent -update
 
 .PHONY: verify
 verify: generate ## Fail when generated files are not current.
-	@git diff --exit-code -- pkg/apis charts/dovetail-crd || { echo "generated files are stale: run 'make generate' and commit the result"; exit 1; }
+	@git diff --exit-code -- pkg/apis pkg/sandbox/aws charts/dovetail-crd || { echo "generated files are stale: run 'make generate' and commit the result"; exit 1; }
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters.

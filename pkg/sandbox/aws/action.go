@@ -199,6 +199,9 @@ func (c *Cloud) once(r *request, name string, a action, form url.Values) (any, e
 	if err := a.refuse(name, form); err != nil {
 		return nil, err
 	}
+	if err := checkFilters(name, form); err != nil {
+		return nil, err
+	}
 	if !a.mutating && r.dryRun {
 		return nil, errDryRun
 	}

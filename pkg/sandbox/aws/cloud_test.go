@@ -45,7 +45,7 @@ func immediate() Profile { return Profile{Terminated: time.Hour} }
 
 func newAccount(t *testing.T, latency Profile) *world {
 	w := &world{T: t, cloud: New(Options{Seed: 7, Latency: latency})}
-	w.server = httptest.NewServer(w.cloud.Handler())
+	w.server = httptest.NewServer(w.declaredOnly(w.cloud.Handler()))
 	t.Cleanup(w.server.Close)
 	w.config = awssdk.Config{
 		HTTPClient: wholeBody{}, Region: "us-east-1", BaseEndpoint: awssdk.String(w.server.URL), Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", ""),

@@ -60,8 +60,8 @@ type clusterDescription struct {
 // serveEKS serves DescribeCluster: GET /clusters/NAME.
 func (c *Cloud) serveEKS(w http.ResponseWriter, r *http.Request) {
 	name, ok := strings.CutPrefix(r.URL.Path, "/clusters/")
-	if !ok || name == "" || strings.Contains(name, "/") || r.Method != http.MethodGet {
-		writeJSONError(w, clientError("InvalidRequestException", "The sandbox does not simulate %s %s of EKS", r.Method, r.URL.Path))
+	if !ok || name == "" || strings.Contains(name, "/") || r.Method != http.MethodGet || r.URL.RawQuery != "" {
+		writeJSONError(w, clientError("InvalidRequestException", "The sandbox does not simulate %s %s of EKS", r.Method, r.URL.RequestURI()))
 		return
 	}
 	c.mu.Lock()

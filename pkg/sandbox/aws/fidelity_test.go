@@ -54,9 +54,10 @@ func TestTheTableOfFidelityIsCurrent(t *testing.T) {
 // fidelityTable has a row for each call.
 func fidelityTable(t *testing.T) string {
 	source := readSource(t)
-	common := source.below("callEC2")
+	common := source.below("serveEC2")
+	maps.Copy(common.codes, source.below("serve").codes) // reading the input
 	out := &strings.Builder{}
-	fmt.Fprintf(out, "\nEvery call may answer: %s. Resources with tags have the filters `tag:KEY` and `tag-key` too.\n\n", strings.Join(quoted(slices.Sorted(maps.Keys(common.codes))), ", "))
+	fmt.Fprintf(out, "\nEvery call may answer: %s. The filter `tag:` is `tag:KEY`.\n\n", strings.Join(quoted(slices.Sorted(maps.Keys(common.codes))), ", "))
 	out.WriteString("| Call | Parameters with an effect | Accepted without effect | Refused | Filters | Errors | Not simulated |\n")
 	out.WriteString("| --- | --- | --- | --- | --- | --- | --- |\n")
 	actions := ec2Actions()
@@ -68,13 +69,14 @@ func fidelityTable(t *testing.T) string {
 		p := parametersOf(t, a)
 		f := source.below(source.handlers[name])
 		require.NotEmpty(t, source.handlers[name], name)
-		filters := slices.Sorted(maps.Keys(f.filters))
-		if !slices.Contains(a.honoured, "Filter") {
-			filters = nil
-		}
+		filters := strings.Fields(simulatedFilters[name])
 		maps.DeleteFunc(f.codes, func(code string, _ bool) bool { return common.codes[code] })
 		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", name, p.honoured, p.inert, p.refused, strings.Join(quoted(filters), ", "),
 			strings.Join(quoted(slices.Sorted(maps.Keys(f.codes))), ", "), remarks[name])
+	}
+	out.WriteString("\nFilters that EC2 has and the simulator refuses:\n\n")
+	for _, name := range sortedKeys(otherFilters) {
+		fmt.Fprintf(out, "* %s: %s\n", name, strings.Join(quoted(strings.Fields(otherFilters[name])), ", "))
 	}
 	out.WriteString("\nAccepted without effect, and why:\n\n")
 	for _, name := range sortedKeys(inert) {

@@ -4,6 +4,8 @@ package aws
 
 import (
 	"encoding/base64"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +30,30 @@ func (a attributes) with(tags map[string]string) attributes {
 		}
 		return a(name)
 	}
+}
+
+// checkFilters refuses filters that the action does not have, whether or not there is anything to filter. Those of EC2 that are not
+// simulated are told apart from those that EC2 does not know either.
+func checkFilters(action string, form url.Values) error {
+	for _, key := range sortedKeys(form) {
+		rest, isFilter := strings.CutPrefix(key, "Filter.")
+		if _, field, _ := strings.Cut(rest, "."); !isFilter || field != "Name" {
+			continue
+		}
+		full := form.Get(key)
+		name := full
+		if strings.HasPrefix(name, "tag:") {
+			name = "tag:"
+		}
+		switch {
+		case slices.Contains(strings.Fields(simulatedFilters[action]), name):
+		case slices.Contains(strings.Fields(otherFilters[action]), name):
+			return notSimulated("the filter %s of %s", full, action)
+		default:
+			return clientError("InvalidParameterValue", "The filter '%s' is invalid", full)
+		}
+	}
+	return nil
 }
 
 // matches tells whether every filter has a value that one of the resource's values matches. In a value * stands for

@@ -27,6 +27,9 @@ type source struct {
 // facts are the error codes and the filter names in a part of the code.
 type facts struct{ codes, filters map[string]bool }
 
+// tagFilters are those of a resource with tags; tag: stands for tag:KEY.
+var tagFilters = []string{"tag:", "tag-key"}
+
 // withoutImports stands in for the SDK: the package's own names resolve without it, and quickly.
 type withoutImports struct{ standard types.Importer }
 
@@ -139,6 +142,11 @@ func (s *source) gather(object types.Object, f facts, seen map[types.Object]bool
 				}
 			}
 		case *ast.Ident:
+			if n.Name == "with" {
+				for _, name := range tagFilters {
+					f.filters[name] = true
+				}
+			}
 			s.gather(s.info.Uses[n], f, seen)
 		}
 		return true

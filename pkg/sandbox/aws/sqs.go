@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -121,13 +122,40 @@ type receivedMessage struct {
 	ReceiptHandle string
 	Body          string
 	MD5OfBody     string
-	Attributes    messageAttributes `xml:"Attribute"`
+	Attributes    messageAttributes `json:",omitempty" xml:"Attribute"`
 }
 
 type messageAttributes map[string]string
 
+// wantsSent checks the input, and tells whether the time of sending is asked for. Messages have no attributes of their senders, so
+// asking for these changes nothing.
+func (in receiveMessageInput) wantsSent() (bool, error) {
+	switch {
+	case in.MaxNumberOfMessages < 0 || in.MaxNumberOfMessages > 10:
+		return false, invalidValue(strconv.Itoa(in.MaxNumberOfMessages), "MaxNumberOfMessages")
+	case in.WaitTimeSeconds < 0 || in.WaitTimeSeconds > 20:
+		return false, invalidValue(strconv.Itoa(in.WaitTimeSeconds), "WaitTimeSeconds")
+	case in.VisibilityTimeout != nil && (*in.VisibilityTimeout < 0 || *in.VisibilityTimeout > 43200):
+		return false, invalidValue(strconv.Itoa(*in.VisibilityTimeout), "VisibilityTimeout")
+	}
+	wanted := false
+	for _, name := range append(slices.Clone(in.AttributeNames), in.MessageSystemAttributeNames...) {
+		switch name {
+		case "All", "SentTimestamp":
+			wanted = true
+		default:
+			return false, notSimulated("the attribute %s of messages", name)
+		}
+	}
+	return wanted, nil
+}
+
 // receiveMessage polls as long as asked for, until the first message.
 func (c *Cloud) receiveMessage(r *http.Request, in receiveMessageInput) (receiveMessageOutput, error) {
+	withSent, err := in.wantsSent()
+	if err != nil {
+		return receiveMessageOutput{}, err
+	}
 	if in.MaxNumberOfMessages == 0 {
 		in.MaxNumberOfMessages = 1
 	}
@@ -139,6 +167,11 @@ func (c *Cloud) receiveMessage(r *http.Request, in receiveMessageInput) (receive
 	defer deadline.Stop()
 	for {
 		received, arrived, next, err := c.take(in.QueueURL, in.MaxNumberOfMessages, hidden)
+		if !withSent {
+			for i := range received {
+				received[i].Attributes = nil
+			}
+		}
 		if err != nil || len(received) > 0 || in.WaitTimeSeconds == 0 {
 			return receiveMessageOutput{Messages: received}, err
 		}
