@@ -31,6 +31,8 @@ func (r *request) attachInterface(in *ec2.AttachNetworkInterfaceInput) (*ec2.Att
 		return nil, clientError("IncorrectState", "Instance '%s' is not 'running'.", i.id)
 	case n.subnet.zone != i.subnet.zone:
 		return nil, errOtherZone
+	case n.subnet.vpc != i.subnet.vpc:
+		return nil, notSimulated("interfaces of several VPCs on one instance")
 	case i.interfaceAt(card, index) != nil:
 		return nil, clientError("InvalidParameterValue", "Instance '%s' already has an interface attached at device index '%d'.", i.id, index)
 	}

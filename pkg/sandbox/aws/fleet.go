@@ -44,7 +44,12 @@ func (r *request) createFleet(in *ec2.CreateFleetInput) (*ec2.CreateFleetOutput,
 	if err != nil {
 		return nil, err
 	}
-	tags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeInstance)
+	others := append([]ec2types.ResourceType{ec2types.ResourceTypeFleet}, launchTags...)
+	tags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeInstance, others...)
+	if err != nil {
+		return nil, err
+	}
+	interfaceTags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeNetworkInterface, others...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +65,7 @@ func (r *request) createFleet(in *ec2.CreateFleetInput) (*ec2.CreateFleetOutput,
 			break
 		}
 		c.launch.instanceTags = merge(c.launch.instanceTags, tags)
+		c.launch.interfaceTags = merge(c.launch.interfaceTags, interfaceTags)
 		c.launch.systemTags = merge(c.launch.systemTags, map[string]string{"aws:ec2:fleet-id": fleetID})
 		started, err := r.startUpTo(left, c.launch)
 		left -= len(started)

@@ -191,6 +191,9 @@ func (r *request) planInterfaces(l launch, p *launchPlan) error {
 		if spec.subnet.zone != p.zone {
 			return errOtherZone
 		}
+		if len(p.interfaces) > 0 && spec.subnet.vpc != p.interfaces[0].subnet.vpc {
+			return notSimulated("interfaces of several VPCs on one instance")
+		}
 		if err := g.admits(counts[li.card], li.card, spec.slots(), len(spec.want.prefixes)+spec.want.prefixCount > 0); err != nil {
 			return err
 		}

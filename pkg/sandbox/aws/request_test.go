@@ -213,6 +213,10 @@ func TestTagsAreAddedFilteredByAndDeleted(t *testing.T) {
 	}
 	_, err = w.ec2.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{testNodes}, Tags: []ec2types.Tag{tag("aws:a", "b")}})
 	requireError(t, err, "InvalidParameterValue", "reserved for internal use")
+	_, err = w.ec2.CreateSubnet(t.Context(), &ec2.CreateSubnetInput{VpcId: ptr(testVPC), CidrBlock: ptr("10.0.6.0/24"), TagSpecifications: []ec2types.TagSpecification{
+		{ResourceType: "vpc", Tags: []ec2types.Tag{tag("a", "b")}},
+	}})
+	requireError(t, err, "InvalidParameterValue", "'vpc' is not a valid taggable resource type for this operation.")
 	var many []ec2types.Tag
 	for i := range maxTags + 1 {
 		many = append(many, tag("key-"+string(rune('A'+i)), ""))

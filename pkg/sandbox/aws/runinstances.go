@@ -116,11 +116,11 @@ func (r *request) runLaunch(in *ec2.RunInstancesInput) (launch, error) {
 	for _, spec := range in.NetworkInterfaces {
 		l.overrideInterface(spec)
 	}
-	instanceTags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeInstance)
+	instanceTags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeInstance, launchTags...)
 	if err != nil {
 		return l, err
 	}
-	interfaceTags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeNetworkInterface)
+	interfaceTags, err := tagsFor(in.TagSpecifications, ec2types.ResourceTypeNetworkInterface, launchTags...)
 	if err != nil {
 		return l, err
 	}

@@ -3,6 +3,7 @@
 package aws
 
 import (
+	"slices"
 	"strings"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -34,10 +35,18 @@ func tagMap(tags []ec2types.Tag) (map[string]string, error) {
 	return m, nil
 }
 
-// tagsFor returns the tags that specifications give to resources of a type. They are all checked.
-func tagsFor(specs []ec2types.TagSpecification, resource ec2types.ResourceType) (map[string]string, error) {
+// launchTags are the types that RunInstances and fleets tag. Volumes and the request of a spot instance have no tags here.
+var launchTags = []ec2types.ResourceType{
+	ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume, ec2types.ResourceTypeNetworkInterface, ec2types.ResourceTypeSpotInstancesRequest,
+}
+
+// tagsFor returns the tags that specifications give to resources of a type. They are all checked; the action also takes tags for others.
+func tagsFor(specs []ec2types.TagSpecification, resource ec2types.ResourceType, others ...ec2types.ResourceType) (map[string]string, error) {
 	result := map[string]string{}
 	for _, spec := range specs {
+		if spec.ResourceType != resource && !slices.Contains(others, spec.ResourceType) {
+			return nil, clientError("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", spec.ResourceType)
+		}
 		tags, err := tagMap(spec.Tags)
 		if err != nil {
 			return nil, err
