@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
 // Options of a Cloud.
@@ -31,6 +33,7 @@ type Cloud struct {
 	mu         sync.Mutex // of all that follows
 	random     *rand.Rand
 	ids        ids
+	offered    []ec2types.InstanceTypeInfo // see offeredTypes
 	buckets    throttle
 	tokens     map[string]idempotent
 	faults     []*activeFault

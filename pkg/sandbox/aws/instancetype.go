@@ -27,6 +27,16 @@ var typeInfos = sync.OnceValue(func() []ec2types.InstanceTypeInfo {
 	return infos
 })
 
+// offeredTypes are those that some zone of the Region has.
+func (c *Cloud) offeredTypes() []ec2types.InstanceTypeInfo {
+	if c.offered == nil {
+		c.offered = slices.DeleteFunc(slices.Clone(typeInfos()), func(info ec2types.InstanceTypeInfo) bool {
+			return len(c.zonesOffering(string(info.InstanceType))) == 0
+		})
+	}
+	return c.offered
+}
+
 func (r *request) describeInstanceTypes(in *ec2.DescribeInstanceTypesInput) (*ec2.DescribeInstanceTypesOutput, error) {
 	if len(in.InstanceTypes) > 0 && in.MaxResults != nil {
 		return nil, clientError("InvalidParameterCombination", "The parameter InstanceTypes cannot be used with the parameter MaxResults")
@@ -36,10 +46,12 @@ func (r *request) describeInstanceTypes(in *ec2.DescribeInstanceTypesInput) (*ec
 			return nil, clientError("InvalidInstanceType", "The following supplied instance types do not exist: [%s]", name)
 		}
 	}
-	infos := slices.DeleteFunc(slices.Clone(typeInfos()), func(info ec2types.InstanceTypeInfo) bool {
-		asked := len(in.InstanceTypes) == 0 || slices.Contains(in.InstanceTypes, info.InstanceType)
-		return !asked || len(r.zonesOffering(string(info.InstanceType))) == 0
-	})
+	infos := r.offeredTypes()
+	if len(in.InstanceTypes) > 0 {
+		infos = slices.DeleteFunc(slices.Clone(infos), func(info ec2types.InstanceTypeInfo) bool {
+			return !slices.Contains(in.InstanceTypes, info.InstanceType)
+		})
+	}
 	describe := func(info ec2types.InstanceTypeInfo) ec2types.InstanceTypeInfo { return info }
 	described, next, err := filterPage(infos, in.Filters, instanceTypeAttributes, describe, in.NextToken, in.MaxResults, 5, 100)
 	return &ec2.DescribeInstanceTypesOutput{InstanceTypes: described, NextToken: next}, err

@@ -13,7 +13,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
 // The SDK's input and output structures are the schema: what is below turns the flat form of the Query protocol into an
@@ -170,17 +173,55 @@ func encodeBody(out *bytes.Buffer, p protocol, output any) {
 }
 
 func encodeFields(out *bytes.Buffer, p protocol, v reflect.Value) {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
+	for _, f := range elementsOf(p, v.Type()) {
+		value := v.Field(f.index)
+		if f.keepEmpty && value.Len() == 0 {
+			writeTag(out, "<", f.name)
+			writeTag(out, "</", f.name)
+			continue
+		}
+		encodeValue(out, p, f.name, f.item, value)
+	}
+}
+
+// element is how a field of a structure is written.
+type element struct {
+	index      int
+	name, item string
+	keepEmpty  bool // a list that is written with nothing in it
+}
+
+type structureOf struct {
+	protocol  protocol
+	structure reflect.Type
+}
+
+// elements are worked out once for a structure: a reply has thousands of them.
+var elements sync.Map // structureOf to []element
+
+func elementsOf(p protocol, structure reflect.Type) []element {
+	key := structureOf{p, structure}
+	if known, ok := elements.Load(key); ok {
+		return known.([]element)
+	}
+	var list []element
+	for i := range structure.NumField() {
+		f := structure.Field(i)
 		if f.IsExported() && f.Name != "ResultMetadata" {
-			name := p.element(v.Type().Name(), f.Name, isList(f.Type))
-			if isList(f.Type) && v.Field(i).Len() == 0 && emptyLists[v.Type().Name()+"."+f.Name] {
-				fmt.Fprintf(out, "<%s></%[1]s>", name)
-				continue
-			}
-			encodeValue(out, p, name, p.item(v.Type().Name(), f.Name), v.Field(i))
+			list = append(list, element{
+				index: i, name: p.element(structure.Name(), f.Name, isList(f.Type)), item: p.item(structure.Name(), f.Name),
+				keepEmpty: isList(f.Type) && emptyLists[structure.Name()+"."+f.Name],
+			})
 		}
 	}
+	elements.Store(key, list)
+	return list
+}
+
+func writeTag(out *bytes.Buffer, open, name string) {
+	out.WriteString(open)
+	out.WriteString(name)
+	out.WriteByte('>')
 }
 
 func encodeValue(out *bytes.Buffer, p protocol, name, item string, v reflect.Value) {
@@ -190,23 +231,45 @@ func encodeValue(out *bytes.Buffer, p protocol, name, item string, v reflect.Val
 	if v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
-	fmt.Fprintf(out, "<%s>", name)
+	writeTag(out, "<", name)
 	switch {
 	case v.Type() == reflect.TypeFor[time.Time]():
 		out.WriteString(v.Interface().(time.Time).UTC().Format(timestampFormat))
+	case v.Type() == reflect.TypeFor[ec2types.InstanceTypeInfo]():
+		out.Write(encodedType(p, v))
 	case v.Kind() == reflect.Struct:
 		encodeFields(out, p, v)
 	case v.Kind() == reflect.Slice:
 		for i := range v.Len() {
 			encodeValue(out, p, item, "", v.Index(i))
 		}
+	case v.Kind() == reflect.String:
+		_ = xml.EscapeText(out, []byte(v.String())) // writing to a buffer does not fail
+	case v.Kind() == reflect.Bool:
+		out.WriteString(strconv.FormatBool(v.Bool()))
+	case v.Kind() == reflect.Int32 || v.Kind() == reflect.Int64:
+		out.WriteString(strconv.FormatInt(v.Int(), 10))
 	case v.Kind() == reflect.Float64:
 		out.WriteString(strconv.FormatFloat(v.Float(), 'f', -1, 64))
 	default:
 		// Writing to a buffer does not fail.
 		_ = xml.EscapeText(out, fmt.Append(nil, v.Interface()))
 	}
-	fmt.Fprintf(out, "</%s>", name)
+	writeTag(out, "</", name)
+}
+
+// encodedTypes are the records of instance types, by name. They never change, and callers list all of them again and again.
+var encodedTypes sync.Map
+
+func encodedType(p protocol, v reflect.Value) []byte {
+	name := v.FieldByName("InstanceType").String()
+	if encoded, ok := encodedTypes.Load(name); ok {
+		return encoded.([]byte)
+	}
+	var out bytes.Buffer
+	encodeFields(&out, p, v)
+	encodedTypes.Store(name, out.Bytes())
+	return out.Bytes()
 }
 
 func isList(t reflect.Type) bool {
