@@ -51,6 +51,9 @@ func (f *ScheduledChangeFault) describe() string {
 }
 
 func (f *InterruptFault) begin(c *Cloud, _ *activeFault) error {
+	if c.instances.get(f.Instance) == nil {
+		return errNoInstance(f.Instance)
+	}
 	tell := c.interruptSpot
 	if f.Rebalance {
 		tell = c.rebalance
@@ -67,6 +70,9 @@ func (f *ScheduledChangeFault) begin(c *Cloud, _ *activeFault) error {
 	}
 	if f.In < 0 {
 		return faultError("scheduledChange: in is %s: it must not be negative", time.Duration(f.In))
+	}
+	if c.instances.get(f.Instance) == nil {
+		return errNoInstance(f.Instance)
 	}
 	if err := c.scheduleChange(f.Instance, f.Event, time.Duration(f.In)); err != nil {
 		return faultError("scheduledChange: %s", asAPIError(err).message)

@@ -26,7 +26,9 @@ func (k *KillFault) describe() string {
 	return k.Instance + " dies"
 }
 
-func errNoInstance(id string) error { return faultError("there is no instance %q", id) }
+func errNoInstance(id string) error {
+	return faultError("there is no instance %q: DescribeInstances lists them", id)
+}
 
 func (k *KillFault) begin(c *Cloud, _ *activeFault) error {
 	i := c.instances.get(k.Instance)

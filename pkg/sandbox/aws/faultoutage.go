@@ -16,7 +16,7 @@ type OutageFault struct {
 	Kill bool `json:"kill,omitempty"`
 }
 
-// Component of a cluster that can be stopped. Start comes after Stop, Resume after Pause.
+// Component of a cluster that can be stopped. Start comes after Stop, Resume after Pause; neither waits until it is ready.
 type Component interface {
 	Pause() error
 	Resume() error
@@ -70,17 +70,13 @@ func (o *OutageFault) begin(c *Cloud, _ *activeFault) error {
 	return nil
 }
 
-// end does not wait for the component to be ready: the account goes on meanwhile.
+// end does not wait for the component to be ready.
 func (o *OutageFault) end(c *Cloud, f *activeFault) {
 	start := c.components[o.Component].Resume
 	if o.Kill {
 		start = c.components[o.Component].Start
 	}
-	go func() {
-		if err := start(); err != nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			f.Problem = fmt.Sprintf("starting %s: %v", o.Component, err)
-		}
-	}()
+	if err := start(); err != nil {
+		f.Problem = fmt.Sprintf("starting %s: %v", o.Component, err)
+	}
 }

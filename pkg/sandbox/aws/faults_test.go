@@ -390,6 +390,12 @@ func TestAnInstanceThatHangsRunsForEC2AndFailsItsCheck(t *testing.T) {
 	require.Equal(t, ec2types.SummaryStatusOk, s.SystemStatus.Status)
 	require.NoError(t, w.cloud.RemoveFault(hang.ID))
 	require.Equal(t, ec2types.SummaryStatusOk, status().InstanceStatus.Status)
+
+	w.fault(Fault{Kill: &KillFault{Instance: id, Hang: true}})
+	_, err := w.ec2.StopInstances(t.Context(), &ec2.StopInstancesInput{InstanceIds: []string{id}})
+	require.NoError(t, err)
+	w.await("stopped", func(s Snapshot) bool { return stateOf(s, id) == "stopped" })
+	require.False(t, w.cloud.Snapshot().Instances[0].Hangs, "it will boot elsewhere")
 }
 
 // component records what is done to it.
@@ -420,7 +426,7 @@ func TestAFaultThatMakesNoSenseIsRefusedWithTheReason(t *testing.T) {
 	handler := w.cloud.FaultsHandler()
 	for body, want := range map[string]string{
 		`{}`:             "it has 0 kinds",
-		`{"subnett":{}}`: "unknown field",
+		`{"subnett":{}}`: `unknown field "subnett": want an object with one of capacity, subnet`,
 		`{"capacity":{"left":0},"latency":{"add":"1s"}}`:                           "it has 2 kinds",
 		`{"capacity":{"type":"m5.huge","left":0}}`:                                 `no instance type is "m5.huge"`,
 		`{"capacity":{"zone":"us-east-1z","left":0}}`:                              "there are: us-east-1a",
@@ -463,35 +469,36 @@ func TestAFaultThatMakesNoSenseIsRefusedWithTheReason(t *testing.T) {
 	require.Empty(t, w.cloud.Faults())
 }
 
-func TestFaultsAreListedAndRemovedOverHTTP(t *testing.T) {
+func TestFaultsAreAddedListedAndRemovedOverHTTPBesideTheAPIs(t *testing.T) {
 	w := newWorld(t)
-	server := httptest.NewServer(w.cloud.FaultsHandler())
+	server := httptest.NewServer(w.cloud.HandlerWithFaults())
 	t.Cleanup(server.Close)
-	do := func(method, path string) (int, FaultList) {
-		request, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, nil)
-		require.NoError(t, err)
-		reply, err := http.DefaultClient.Do(request)
-		require.NoError(t, err)
-		defer reply.Body.Close()
-		var list FaultList
-		if method == http.MethodGet {
-			require.NoError(t, json.NewDecoder(reply.Body).Decode(&list))
-		}
-		return reply.StatusCode, list
-	}
-	first := w.fault(Fault{Latency: &LatencyFault{Add: Span{Min: time.Millisecond, Max: 2 * time.Millisecond}}})
-	w.fault(Fault{Description: "my own words", LostReply: &LostReplyFault{Action: "CreateFleet", Rate: 0.5}})
-	_, list := do(http.MethodGet, FaultsPath)
+	ctx, client := t.Context(), FaultsClient{HTTP: server.Client(), URL: server.URL}
+	first, err := client.Add(ctx, Fault{Latency: &LatencyFault{Add: Span{Min: time.Millisecond, Max: 2 * time.Millisecond}}})
+	require.NoError(t, err)
+	_, err = client.Add(ctx, Fault{Description: "my own words", For: Duration(time.Hour), LostReply: &LostReplyFault{Action: "CreateFleet", Rate: 0.5}})
+	require.NoError(t, err)
+	_, err = client.Add(ctx, Fault{})
+	require.ErrorContains(t, err, "set one of capacity, subnet")
+
+	config := w.config.Copy()
+	config.BaseEndpoint = &server.URL
+	_, err = ec2.NewFromConfig(config).DescribeVpcs(ctx, &ec2.DescribeVpcsInput{})
+	require.NoError(t, err)
+
+	list, err := client.List(ctx)
+	require.NoError(t, err)
 	require.Len(t, list.Faults, 2)
 	require.Equal(t, "* takes 1ms-2ms longer", list.Faults[0].Description)
+	require.Equal(t, 1, list.Faults[0].Struck)
 	require.Equal(t, "my own words", list.Faults[1].Description)
 	require.Equal(t, "lostReply", list.Faults[1].Kind())
-	status, _ := do(http.MethodDelete, FaultsPath+"/"+first.ID)
-	require.Equal(t, http.StatusNoContent, status)
-	status, _ = do(http.MethodDelete, FaultsPath+"/"+first.ID)
-	require.Equal(t, http.StatusNotFound, status)
-	status, _ = do(http.MethodDelete, FaultsPath)
-	require.Equal(t, http.StatusNoContent, status)
-	_, list = do(http.MethodGet, FaultsPath)
+	require.Equal(t, Duration(time.Hour), list.Faults[1].For)
+
+	require.NoError(t, client.Remove(ctx, first.ID))
+	require.ErrorContains(t, client.Remove(ctx, first.ID), "there are: fault-2")
+	require.NoError(t, client.Clear(ctx))
+	list, err = client.List(ctx)
+	require.NoError(t, err)
 	require.Empty(t, list.Faults)
 }

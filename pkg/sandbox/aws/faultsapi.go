@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // FaultsPath is where FaultsHandler is served. No AWS API has such a path.
@@ -27,7 +28,7 @@ func (c *Cloud) FaultsHandler() http.Handler {
 		decoder := json.NewDecoder(io.LimitReader(r.Body, maxRequest))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&f); err != nil {
-			writeFaultError(w, http.StatusBadRequest, faultError("%w", err))
+			writeFaultError(w, http.StatusBadRequest, faultError("%w: want an object with one of %s, and any of times, for, seed, description", err, faultKinds))
 			return
 		}
 		added, err := c.AddFault(f)
@@ -56,6 +57,18 @@ func (c *Cloud) FaultsHandler() http.Handler {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	return mux
+}
+
+// HandlerWithFaults is Handler, with FaultsHandler at its path. It is for a simulator that has no other way in for its user.
+func (c *Cloud) HandlerWithFaults() http.Handler {
+	apis, faults := c.Handler(), c.FaultsHandler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == FaultsPath || strings.HasPrefix(r.URL.Path, FaultsPath+"/") {
+			faults.ServeHTTP(w, r)
+			return
+		}
+		apis.ServeHTTP(w, r)
+	})
 }
 
 // FaultList is the answer to GET.
