@@ -36,6 +36,14 @@ func (r *request) attachInterface(in *ec2.AttachNetworkInterfaceInput) (*ec2.Att
 	case i.interfaceAt(card, index) != nil:
 		return nil, clientError("InvalidParameterValue", "Instance '%s' already has an interface attached at device index '%d'.", i.id, index)
 	}
+	if n.kind == ec2types.NetworkInterfaceTypeEfa {
+		if i.state != ec2types.InstanceStateNameStopped { // "Work with EFA", in the EC2 user guide
+			return nil, clientError("IncorrectState", "Instance '%s' is not 'stopped'. An Elastic Fabric Adapter is attached to a stopped instance.", i.id)
+		}
+		if err := i.geometry().admitsEFAs(i.countEFAs() + 1); err != nil {
+			return nil, err
+		}
+	}
 	if err := i.geometry().admits(i.interfacesOn(card)+1, card, n.slots(), len(n.prefixes) > 0); err != nil {
 		return nil, err
 	}
@@ -54,6 +62,16 @@ func (r *request) attachInterface(in *ec2.AttachNetworkInterfaceInput) (*ec2.Att
 		}
 	})
 	return &ec2.AttachNetworkInterfaceOutput{AttachmentId: &a.id, NetworkCardIndex: &card}, nil
+}
+
+func (i *instance) countEFAs() int {
+	count := 0
+	for _, n := range i.interfaces {
+		if n.kind == ec2types.NetworkInterfaceTypeEfa {
+			count++
+		}
+	}
+	return count
 }
 
 var errOtherZone = clientError("InvalidParameterCombination",

@@ -120,6 +120,15 @@ func TestAScheduledChangeIsToldInTheQueueAndInTheStatus(t *testing.T) {
 	require.ErrorContains(t, w.cloud.ScheduleChange(id, "party", time.Hour), "Value (party)")
 }
 
+func TestALaunchThatIsTakenBackTellsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.SubscribeEvents("queue")
+	tiny := w.subnet("10.0.6.0/28", "us-east-1a")
+	_, err := w.runIn(12, func(in *ec2.RunInstancesInput) { in.SubnetId = &tiny })
+	requireError(t, err, "InsufficientFreeAddressesInSubnet", "")
+	require.Empty(t, w.cloud.queues["queue"].messages)
+}
+
 func TestStateChangesReachEveryQueueThatIsSubscribed(t *testing.T) {
 	w := newWorld(t)
 	w.cloud.CreateQueue("not-subscribed")

@@ -97,6 +97,7 @@ func (r *request) startUpTo(n int, l launch) ([]string, error) {
 		if err != nil {
 			return started, err
 		}
+		r.boot(i)
 		started = append(started, i.id)
 	}
 	return started, nil

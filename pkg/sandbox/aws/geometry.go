@@ -13,12 +13,16 @@ type geometry struct {
 	cards     map[int32]int // interfaces for each network card: device indexes exist per card
 	addresses int           // IPv4 address slots for each interface
 	prefixes  bool          // Nitro or bare metal
+	efas      int           // interfaces that may be Elastic Fabric Adapters
 }
 
 func geometryOf(info ec2types.InstanceTypeInfo) geometry {
 	g := geometry{
 		name: string(info.InstanceType), cards: map[int32]int{}, addresses: int(awssdk.ToInt32(info.NetworkInfo.Ipv4AddressesPerInterface)),
 		prefixes: info.Hypervisor == ec2types.InstanceTypeHypervisorNitro || awssdk.ToBool(info.BareMetal),
+	}
+	if efa := info.NetworkInfo.EfaInfo; awssdk.ToBool(info.NetworkInfo.EfaSupported) && efa != nil {
+		g.efas = int(awssdk.ToInt32(efa.MaximumEfaInterfaces))
 	}
 	for _, card := range info.NetworkInfo.NetworkCards {
 		g.cards[awssdk.ToInt32(card.NetworkCardIndex)] = int(awssdk.ToInt32(card.MaximumNetworkInterfaces))
@@ -45,4 +49,17 @@ func (g geometry) admits(interfaces int, card int32, slots int, prefixes bool) e
 // errPrefixes has a code and a text of our own: that prefixes need Nitro is documented, the error is not.
 func (g geometry) errPrefixes() error {
 	return clientError("InvalidParameterCombination", "IPv4 prefixes are supported on Nitro instances only; %s is none", g.name)
+}
+
+// admitsEFAs tells whether so many interfaces may be Elastic Fabric Adapters. The code is our own.
+func (g geometry) admitsEFAs(count int) error {
+	switch {
+	case count == 0:
+		return nil
+	case g.efas == 0:
+		return clientError("InvalidParameterCombination", "%s instances do not support Elastic Fabric Adapters.", g.name)
+	case count > g.efas:
+		return clientError("AttachmentLimitExceeded", "Elastic Fabric Adapter count %d exceeds the limit for %s", count, g.name)
+	}
+	return nil
 }

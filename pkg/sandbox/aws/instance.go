@@ -41,6 +41,7 @@ type instance struct {
 	events          []scheduledEvent
 	tags            map[string]string
 	visibleAt       time.Time
+	countsUntil     time.Time // a terminated instance counts against quotas until then
 	// What the last state of its network was: a terminated instance has no interfaces any more.
 	privateIP netip.Addr
 }
@@ -164,26 +165,80 @@ func (r *request) instanceAttributes(i *instance) attributes {
 			return []string{i.reservation}, true
 		case "private-dns-name":
 			return []string{r.privateDNS(i.privateIP)}, true
-		case "private-ip-address", "network-interface.addresses.private-ip-address":
+		case "private-ip-address":
 			return []string{i.privateIP.String()}, true
 		case "iam-instance-profile.arn":
 			if i.profile != nil {
 				values = append(values, i.profile.arn)
 			}
 			return values, true
-		case "network-interface.network-interface-id":
-			for _, n := range i.interfaces {
-				values = append(values, n.id)
-			}
-			return values, true
-		case "instance.group-id", "network-interface.group-id":
-			for _, n := range i.interfaces {
-				values = append(values, groupIDs(n.groups)...)
-			}
+		}
+		if values, ok := i.networkAttribute(name); ok {
 			return values, true
 		}
-		return nil, false
+		return r.launchAttribute(i, name)
 	}).with(i.tags)
+}
+
+// networkAttribute is a filter on the instance's interfaces.
+func (i *instance) networkAttribute(name string) (values []string, ok bool) {
+	switch name {
+	case "network-interface.addresses.private-ip-address":
+		for _, n := range i.interfaces {
+			values = append(values, n.addressTexts()...)
+		}
+		return values, true
+	case "network-interface.subnet-id":
+		for _, n := range i.interfaces {
+			values = append(values, n.subnet.id)
+		}
+		return values, true
+	case "network-interface.network-interface-id":
+		for _, n := range i.interfaces {
+			values = append(values, n.id)
+		}
+		return values, true
+	case "instance.group-id", "network-interface.group-id":
+		for _, n := range i.interfaces {
+			values = append(values, groupIDs(n.groups)...)
+		}
+		return values, true
+	}
+	return nil, false
+}
+
+// launchAttribute is a filter on what the launch asked for or got.
+func (r *request) launchAttribute(i *instance, name string) (values []string, ok bool) {
+	switch name {
+	case "availability-zone-id":
+		return []string{r.zoneID(i.subnet.zone)}, true
+	case "architecture":
+		return []string{string(i.image.architecture)}, true
+	case "tenancy":
+		return []string{string(i.tenancy)}, true
+	case "owner-id":
+		return []string{r.account}, true
+	case "launch-index":
+		return []string{strconv.Itoa(i.index)}, true
+	case "launch-time":
+		return []string{i.launchTime.UTC().Format(timestampFormat)}, true
+	case "spot-instance-request-id":
+		if i.spotRequest != "" {
+			values = append(values, i.spotRequest)
+		}
+		return values, true
+	case "capacity-reservation-id":
+		if i.capacity != nil {
+			values = append(values, i.capacity.id)
+		}
+		return values, true
+	case "placement-group-name":
+		if i.group != nil {
+			values = append(values, i.group.name)
+		}
+		return values, true
+	}
+	return nil, false
 }
 
 func stateCode(name ec2types.InstanceStateName) int32 {

@@ -145,6 +145,7 @@ func (c *Cloud) terminate(i *instance, reason stateReason) {
 	i.reason = reason
 	c.setState(i, ec2types.InstanceStateNameShuttingDown)
 	c.after(c.latency.Shutdown, func() {
+		i.countsUntil = time.Now().Add(c.latency.Propagation.draw(c.random))
 		c.setState(i, ec2types.InstanceStateNameTerminated)
 		c.after(Span{Min: c.latency.Terminated}, func() { c.instances.remove(i.id) })
 		// Interfaces that are not to be deleted stay, available: this is how they leak.

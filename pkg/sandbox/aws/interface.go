@@ -359,6 +359,12 @@ func (r *request) interfaceAttributes(n *networkInterface) attributes {
 			return []string{n.subnet.vpc.id}, true
 		case "availability-zone":
 			return []string{n.subnet.zone}, true
+		case "availability-zone-id":
+			return []string{r.zoneID(n.subnet.zone)}, true
+		case "private-dns-name":
+			return []string{r.privateDNS(n.primary)}, true
+		case "source-dest-check":
+			return []string{strconv.FormatBool(n.sourceDestCheck)}, true
 		case "status":
 			return []string{string(n.status())}, true
 		case "description":

@@ -101,6 +101,27 @@ func TestAnAttachmentThatEC2RefusesIsRefused(t *testing.T) {
 	requireError(t, err, "AttachmentLimitExceeded", "Interface count 4 exceeds the limit for t3.small")
 }
 
+func TestAnEFAIsAttachedToAStoppedInstanceThatSupportsIt(t *testing.T) {
+	w := newWorld(t)
+	attach := func(instanceID string) error {
+		efa := *w.eni(&ec2.CreateNetworkInterfaceInput{SubnetId: ptr(testPods), InterfaceType: "efa"}).NetworkInterfaceId
+		_, err := w.ec2.AttachNetworkInterface(t.Context(), &ec2.AttachNetworkInterfaceInput{
+			NetworkInterfaceId: &efa, InstanceId: &instanceID, DeviceIndex: ptr[int32](1),
+		})
+		return err
+	}
+	stopped := func(instanceType string) string {
+		id := w.run(instanceType, testNodes)
+		_, err := w.ec2.StopInstances(t.Context(), &ec2.StopInstancesInput{InstanceIds: []string{id}})
+		require.NoError(t, err)
+		w.await("stopped", func(s Snapshot) bool { return stateOf(s, id) == "stopped" })
+		return id
+	}
+	requireError(t, attach(w.run("m5n.24xlarge", testNodes)), "IncorrectState", "is not 'stopped'")
+	requireError(t, attach(stopped("m5.large")), "InvalidParameterCombination", "m5.large instances do not support Elastic Fabric Adapters.")
+	require.NoError(t, attach(stopped("m5n.24xlarge")))
+}
+
 func TestOnlyARunningInstanceTakesAnInterface(t *testing.T) {
 	latency := immediate()
 	latency.Boot = Span{Min: 1 << 40, Max: 1 << 40}

@@ -114,6 +114,9 @@ func (r *request) plan(l launch) (*launchPlan, error) {
 	if err := r.checkReservation(p); err != nil {
 		return nil, err
 	}
+	if len(l.instanceTags) > maxTags || len(l.interfaceTags) > maxTags {
+		return nil, errTooManyTags // of the template and the request together
+	}
 	return p, nil
 }
 
@@ -172,7 +175,7 @@ func (r *request) planInterfaces(l launch, p *launchPlan) error {
 		return err
 	}
 	g := geometryOf(p.info)
-	counts := map[int32]int{}
+	counts, efas := map[int32]int{}, 0
 	seen := map[[2]int32]bool{}
 	for _, li := range interfaces {
 		slot := [2]int32{li.card, li.index}
@@ -197,12 +200,15 @@ func (r *request) planInterfaces(l launch, p *launchPlan) error {
 		if err := g.admits(counts[li.card], li.card, spec.slots(), len(spec.want.prefixes)+spec.want.prefixCount > 0); err != nil {
 			return err
 		}
+		if spec.kind == ec2types.NetworkInterfaceTypeEfa {
+			efas++
+		}
 		p.interfaces = append(p.interfaces, spec)
 		p.attachments = append(p.attachments, attachment{
 			card: li.card, index: li.index, deleteOnTermination: li.deleteOnTermination == nil || *li.deleteOnTermination,
 		})
 	}
-	return nil
+	return g.admitsEFAs(efas)
 }
 
 // withPrimary returns the interfaces with the primary one first, and the instance's subnet and groups in it.
@@ -310,7 +316,7 @@ func (r *request) start(p *launchPlan, reservation string, index int) (*instance
 	}
 	i.capacity = reserved
 	r.instances.add(i.id, i)
-	r.boot(i)
+	i.state = ec2types.InstanceStateNamePending // boot tells it, once the caller keeps the instance
 	return i, nil
 }
 

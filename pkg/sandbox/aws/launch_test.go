@@ -219,6 +219,22 @@ func TestWhatATemplateAsksForWronglyShowsInTheFleet(t *testing.T) {
 		{"too many interfaces", "AttachmentLimitExceeded", "Interface count 2 exceeds the limit for hpc6id.32xlarge", func(d *ec2types.RequestLaunchTemplateData) {
 			d.NetworkInterfaces = append(d.NetworkInterfaces[:0], inSubnet(0, testNodes), inSubnet(1, testPods))
 		}, w.on("hpc6id.32xlarge", "", "a")},
+		{"an EFA on a type without", "InvalidParameterCombination", "m5.large instances do not support Elastic Fabric Adapters.", func(d *ec2types.RequestLaunchTemplateData) {
+			d.NetworkInterfaces[0].InterfaceType = ptr("efa")
+		}, w.on("m5.large", testNodes, "a")},
+		{"two EFAs on a type with one", "AttachmentLimitExceeded", "Elastic Fabric Adapter count 2 exceeds the limit for m5n.24xlarge", func(d *ec2types.RequestLaunchTemplateData) {
+			efa := func(n *ec2types.LaunchTemplateInstanceNetworkInterfaceSpecificationRequest) {
+				n.InterfaceType = ptr("efa")
+			}
+			d.NetworkInterfaces = append(d.NetworkInterfaces[:0], with(inSubnet(0, testNodes), efa), with(inSubnet(1, testPods), efa))
+		}, w.on("m5n.24xlarge", "", "a")},
+		{"too many tags of template and request", "TagLimitExceeded", "More than 50 tags are specified", func(d *ec2types.RequestLaunchTemplateData) {
+			var tags []ec2types.Tag
+			for i := range maxTags {
+				tags = append(tags, ec2types.Tag{Key: ptr(fmt.Sprint("key-", i)), Value: ptr("")})
+			}
+			d.TagSpecifications = append(d.TagSpecifications, ec2types.LaunchTemplateTagSpecificationRequest{ResourceType: "instance", Tags: tags})
+		}, w.on("m5.large", testNodes, "a")},
 		{"too many prefixes", "InvalidInterface.IpAddressLimitExceeded", "Address count 11 exceeds the limit for m5.large", func(d *ec2types.RequestLaunchTemplateData) {
 			d.NetworkInterfaces = append(d.NetworkInterfaces[:0], inSubnet(0, testNodes), with(inSubnet(1, testPods), prefixes(10)))
 		}, w.on("m5.large", "", "a")},

@@ -27,7 +27,8 @@ func (q Quotas) withDefaults() Quotas {
 	return q
 }
 
-// checkVCPUs tells whether one more instance is within the quota. An instance that shuts down still counts.
+// checkVCPUs tells whether one more instance is within the quota. An instance that shuts down still counts, and one that is terminated
+// counts for a while ("Eventual consistency in the Amazon EC2 API").
 func (r *request) checkVCPUs(p *launchPlan) error {
 	limit := r.quotas.OnDemandVCPUs
 	if p.spot {
@@ -38,8 +39,9 @@ func (r *request) checkVCPUs(p *launchPlan) error {
 	}
 	used := vcpus(p.info)
 	for _, i := range r.instances.all() {
-		switch i.state {
-		case ec2types.InstanceStateNameStopped, ec2types.InstanceStateNameTerminated:
+		switch {
+		case i.state == ec2types.InstanceStateNameStopped:
+		case i.state == ec2types.InstanceStateNameTerminated && !r.now.Before(i.countsUntil):
 		default:
 			if (i.spotRequest != "") == p.spot {
 				used += vcpus(i.info)

@@ -214,6 +214,21 @@ func TestPlacementGroupsKeepTheirRules(t *testing.T) {
 	require.Equal(t, "apart", *groups.PlacementGroups[0].GroupName)
 }
 
+func TestTheVCPUsOfATerminatedInstanceCountForAWhile(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.quotas.OnDemandVCPUs = 2
+	ids, err := w.runIn(1, nil)
+	require.NoError(t, err)
+	w.cloud.mu.Lock()
+	w.cloud.latency.Propagation = Span{Min: time.Hour, Max: time.Hour}
+	w.cloud.mu.Unlock()
+	_, err = w.ec2.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: ids})
+	require.NoError(t, err)
+	w.await("terminated", func(s Snapshot) bool { return stateOf(s, ids[0]) == "terminated" })
+	_, err = w.runIn(1, nil)
+	requireError(t, err, "VcpuLimitExceeded", "your current vCPU limit of 2")
+}
+
 func TestQuotasOfTheAccountAreKept(t *testing.T) {
 	w := newWorld(t)
 	w.cloud.quotas = Quotas{Interfaces: 3, LaunchTemplates: 1, OnDemandVCPUs: 4, SpotVCPUs: 2}

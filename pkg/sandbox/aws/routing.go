@@ -159,10 +159,16 @@ func (r *request) describeRouteTables(in *ec2.DescribeRouteTablesInput) (*ec2.De
 				return []string{t.id}, true
 			case "vpc-id":
 				return []string{t.vpc.id}, true
-			case "association.subnet-id":
+			case "owner-id":
+				return []string{r.account}, true
+			case "association.subnet-id", "association.route-table-association-id", "association.route-table-id":
 				for _, a := range d.Associations {
-					if a.SubnetId != nil {
-						values = append(values, *a.SubnetId)
+					field := map[string]*string{
+						"association.subnet-id": a.SubnetId, "association.route-table-association-id": a.RouteTableAssociationId,
+						"association.route-table-id": a.RouteTableId,
+					}[name]
+					if field != nil {
+						values = append(values, *field)
 					}
 				}
 				return values, true

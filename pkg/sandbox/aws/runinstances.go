@@ -44,6 +44,7 @@ func (r *request) runInstances(in *ec2.RunInstancesInput) (*ec2.RunInstancesOutp
 	}
 	out := &ec2.RunInstancesOutput{ReservationId: &reservation, OwnerId: &r.account}
 	for _, i := range started {
+		r.boot(i)
 		out.Instances = append(out.Instances, r.describeInstance(i))
 	}
 	return out, nil

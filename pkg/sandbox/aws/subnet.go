@@ -209,6 +209,8 @@ func (r *request) getReservations(in *ec2.GetSubnetCidrReservationsInput) (*ec2.
 	of := func(reservation cidrReservation) attributes {
 		return attributes(func(name string) ([]string, bool) {
 			switch name {
+			case "subnet-id":
+				return []string{s.id}, true
 			case "reservationType":
 				return []string{string(r.describeReservation(s, reservation).ReservationType)}, true
 			}

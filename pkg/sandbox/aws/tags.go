@@ -35,6 +35,8 @@ func tagMap(tags []ec2types.Tag) (map[string]string, error) {
 	return m, nil
 }
 
+var errTooManyTags = clientError("TagLimitExceeded", "More than %d tags are specified", maxTags)
+
 // launchTags are the types that RunInstances and fleets tag. Volumes and the request of a spot instance have no tags here.
 var launchTags = []ec2types.ResourceType{
 	ec2types.ResourceTypeInstance, ec2types.ResourceTypeVolume, ec2types.ResourceTypeNetworkInterface, ec2types.ResourceTypeSpotInstancesRequest,
@@ -56,7 +58,7 @@ func tagsFor(specs []ec2types.TagSpecification, resource ec2types.ResourceType, 
 		}
 	}
 	if len(result) > maxTags {
-		return nil, clientError("TagLimitExceeded", "More than %d tags are specified", maxTags)
+		return nil, errTooManyTags
 	}
 	return result, nil
 }
