@@ -39,16 +39,22 @@ var remarks = map[string]string{
 func TestTheTableOfFidelityIsCurrent(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	before, rest, found := strings.Cut(string(text), fidelityBegin)
-	require.True(t, found)
-	_, after, found := strings.Cut(rest, fidelityEnd)
-	require.True(t, found)
-	table := fidelityTable(t)
+	current := between(t, string(text), fidelityBegin, fidelityEnd, fidelityTable(t))
+	current = between(t, current, othersBegin, othersEnd, otherServicesTable(t))
 	if *update {
-		require.NoError(t, os.WriteFile("README.md", []byte(before+fidelityBegin+table+fidelityEnd+after), 0o644))
+		require.NoError(t, os.WriteFile("README.md", []byte(current), 0o644))
 		return
 	}
-	require.Equal(t, before+fidelityBegin+table+fidelityEnd+after, string(text), "README.md is stale: run make generate")
+	require.Equal(t, current, string(text), "README.md is stale: run make generate")
+}
+
+// between replaces what is between two marks.
+func between(t *testing.T, text, begin, end, with string) string {
+	before, rest, found := strings.Cut(text, begin)
+	require.True(t, found)
+	_, after, found := strings.Cut(rest, end)
+	require.True(t, found)
+	return before + begin + with + end + after
 }
 
 // fidelityTable has a row for each call.

@@ -22,6 +22,8 @@ type source struct {
 	bodies   map[types.Object]ast.Node // functions, and variables of the package
 	byName   map[string]types.Object
 	handlers map[string]string // of actions
+	// structures are the types of the package that are structures.
+	structures map[string]*ast.StructType
 }
 
 // facts are the error codes and the filter names in a part of the code.
@@ -51,6 +53,7 @@ func readSource(t *testing.T) *source {
 	s := &source{
 		info:   &types.Info{Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{}},
 		bodies: map[types.Object]ast.Node{}, byName: map[string]types.Object{}, handlers: map[string]string{},
+		structures: map[string]*ast.StructType{},
 	}
 	var files []*ast.File
 	for _, name := range names {
@@ -79,6 +82,11 @@ func (s *source) declare(d ast.Decl) {
 		s.byName[d.Name.Name] = object
 	case *ast.GenDecl:
 		for _, spec := range d.Specs {
+			if named, ok := spec.(*ast.TypeSpec); ok {
+				if structure, ok := named.Type.(*ast.StructType); ok {
+					s.structures[named.Name.Name] = structure
+				}
+			}
 			if values, ok := spec.(*ast.ValueSpec); ok {
 				for i, name := range values.Names {
 					if i < len(values.Values) {
