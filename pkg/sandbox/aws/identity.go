@@ -45,7 +45,7 @@ func (c *Cloud) serveIdentity(w http.ResponseWriter, r *http.Request, service st
 			"iam/ListInstanceProfiles":          identityCall(c.listProfiles),
 			"iam/AddRoleToInstanceProfile":      identityCall(c.addRole),
 			"iam/RemoveRoleFromInstanceProfile": identityCall(c.removeRole),
-			"sts/GetCallerIdentity":             identityCall(c.callerIdentity),
+			"sts/GetCallerIdentity":             identityCall(c.callerIdentity(r.Header.Get("X-Amz-Security-Token"))),
 		}
 		if operation, ok := operations[service+"/"+action]; ok {
 			c.mu.Lock()
@@ -83,10 +83,19 @@ func identityCall[I, O any](handler func(*I) (*O, error)) func(url.Values) (any,
 	}
 }
 
-func (c *Cloud) callerIdentity(*struct{}) (*sts.GetCallerIdentityOutput, error) {
-	return &sts.GetCallerIdentityOutput{
-		Account: &c.account, Arn: awssdk.String("arn:aws:iam::" + c.account + ":user/sandbox"), UserId: awssdk.String("AIDA0000000000SANDBOX"),
-	}, nil
+// callerIdentity tells who signed: an instance's role by the token of its credentials, else the account's one user.
+func (c *Cloud) callerIdentity(token string) func(*struct{}) (*sts.GetCallerIdentityOutput, error) {
+	return func(*struct{}) (*sts.GetCallerIdentityOutput, error) {
+		arn, user := "arn:aws:iam::"+c.account+":user/sandbox", "AIDA0000000000SANDBOX"
+		if id, ok := strings.CutPrefix(token, roleTokenPrefix); ok {
+			i := c.instances.get(id)
+			if i == nil || i.profile == nil || i.profile.role == nil {
+				return nil, statusError(http.StatusForbidden, "InvalidClientTokenId", "The security token included in the request is invalid")
+			}
+			arn, user = "arn:aws:sts::"+c.account+":assumed-role/"+i.profile.role.name+"/"+id, i.profile.role.id+":"+id
+		}
+		return &sts.GetCallerIdentityOutput{Account: &c.account, Arn: &arn, UserId: &user}, nil
+	}
 }
 
 // noEntity is IAM's error for what does not exist.

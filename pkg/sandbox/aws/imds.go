@@ -233,12 +233,15 @@ func joined(prefixes []netip.Prefix) string {
 	return strings.Join(texts, "\n")
 }
 
+// roleTokenPrefix and an instance's id are the session token of its role's credentials.
+const roleTokenPrefix = "sandbox-"
+
 // roleCredentials are good for the simulator, which takes any; they differ from instance to instance.
 func roleCredentials(i *instance) string {
 	digits := strings.ToUpper(strings.TrimPrefix(i.id, "i-"))
 	return document(map[string]any{
 		"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": time.Now().UTC().Format(time.RFC3339),
-		"AccessKeyId": "ASIA" + digits[:16], "SecretAccessKey": "sandbox" + digits + "sandbox", "Token": "sandbox-" + i.id,
+		"AccessKeyId": "ASIA" + digits[:16], "SecretAccessKey": "sandbox" + digits + "sandbox", "Token": roleTokenPrefix + i.id,
 		"Expiration": time.Now().UTC().Add(6 * time.Hour).Format(time.RFC3339),
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/require"
 )
@@ -88,6 +89,10 @@ func TestAnInstanceReadsWhatItIsFromItsMetadata(t *testing.T) {
 	config.Credentials = ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client })
 	_, err = ec2.NewFromConfig(config).DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{})
 	require.NoError(t, err)
+	who, err := sts.NewFromConfig(config).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	require.NoError(t, err)
+	require.Regexp(t, "^arn:aws:sts::123456789012:assumed-role/[^/]+/"+id+"$", *who.Arn)
+	require.Regexp(t, "^AROA[A-Z2-7]+:"+id+"$", *who.UserId)
 }
 
 func TestMetadataShowsAnInterfaceOnceItIsAttachedAndPrefixesOnceTheyHaveArrived(t *testing.T) {
