@@ -62,8 +62,14 @@ e2e: build controlplane node-programs images $(HELM) ## Install, run, upgrade an
 	hack/images/build.sh $(KO) $(VERSION)-next $(BIN)/next
 	$(GO) test -count=1 -timeout 20m -v ./test/install
 
+# The upstream controller is a module of its own too: it is built with the versions that it was released with.
+UPSTREAM := $(BIN)/upstream-controller
+$(UPSTREAM): hack/upstream/go.mod hack/upstream/build.sh
+	hack/upstream/build.sh $(BIN)
+	touch $@
+
 .PHONY: test-clients
-test-clients: build ## Check the AWS simulator with clients that nobody here wrote (needs root, or Debian's awscli).
+test-clients: build controlplane $(UPSTREAM) $(HELM) ## Check the sandbox with the AWS CLI, botocore and upstream Karpenter (root installs the first two).
 	hack/test-clients.sh
 
 $(HELM):

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Checks the sandbox with clients that nobody here wrote. Debian's are installed where they are missing, which needs root.
+# Checks the sandbox with clients that nobody here wrote. Debian's packages are installed where they are missing, which needs root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-readonly packages="awscli python3-botocore"
+# The plugins are the network of nodes that upstream Karpenter launches.
+readonly packages="awscli python3-botocore containernetworking-plugins"
 
 missing=()
 for package in $packages; do
@@ -12,7 +13,7 @@ for package in $packages; do
 done
 if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-		echo "clients are missing: as root, apt-get install ${missing[*]}" >&2
+		echo "packages are missing: as root, apt-get install ${missing[*]}" >&2
 		exit 1
 	fi
 	export DEBIAN_FRONTEND=noninteractive

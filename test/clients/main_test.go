@@ -8,7 +8,6 @@ package clients_test
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,6 +90,6 @@ func run(t *testing.T, env []string, program string, args ...string) (stdout, st
 func check(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()
 	if !t.Run(name, f) {
-		t.Fatal(fmt.Sprintf("stopped after %q", name))
+		t.Fatalf("stopped after %q", name)
 	}
 }
