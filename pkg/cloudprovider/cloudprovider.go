@@ -11,6 +11,7 @@ import (
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/instancetype"
 	"github.com/samber/lo"
+	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,11 +39,13 @@ type CloudProvider struct {
 	InstanceTypes instancetype.Provider
 	// Network of a node class.
 	Network launch.NetworkOf
+
+	listing singleflight.Group
 }
 
 // Create launches into the cheapest homogeneous group of instance types, and into the next ones when it has no
 // capacity. The node carries the pod network's labels from its first moment: they are in its user data.
-func (c CloudProvider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
+func (c *CloudProvider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
 	claim = withENIConfigLabel(claim)
 	nodeClass, network, err := c.networkOf(ctx, claim.Spec.NodeClassRef)
 	if client.IgnoreNotFound(err) != nil {
@@ -60,11 +63,11 @@ func (c CloudProvider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*ka
 	return created, nil
 }
 
-func (c CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nodeClass *ec2nodeclass.EC2NodeClass, network *v1alpha1.PodNetwork) (*karpv1.NodeClaim, error) {
+func (c *CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nodeClass *ec2nodeclass.EC2NodeClass, network *v1alpha1.PodNetwork) (*karpv1.NodeClaim, error) {
 	if network.Spec.InstanceTypes == v1alpha1.Flexible {
 		return c.CloudProvider.Create(ctx, claim)
 	}
-	instanceTypes, err := c.InstanceTypes.List(ctx, nodeClass)
+	instanceTypes, err := c.instanceTypes(ctx, nodeClass)
 	if err != nil {
 		return nil, cloudprovider.NewCreateError(fmt.Errorf("resolving instance types, %w", err), "InstanceTypeResolutionFailed", "Error resolving instance types")
 	}
@@ -88,8 +91,21 @@ func (c CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, node
 	return nil, cloudprovider.NewInsufficientCapacityError(errors.Join(failures...))
 }
 
+// instanceTypes of a node class, for reading. Hundreds of launches begin at once after a restart or when many pods arrive. If
+// each of them found upstream's cache empty and computed all instance types for itself, that would keep a small machine
+// busy for longer than the leader's lease lasts. So one does, and the others wait for it.
+func (c *CloudProvider) instanceTypes(ctx context.Context, nodeClass *ec2nodeclass.EC2NodeClass) (cloudprovider.InstanceTypes, error) {
+	list, err, _ := c.listing.Do(nodeClass.Name+"@"+nodeClass.ResourceVersion, func() (any, error) {
+		return c.InstanceTypes.List(ctx, nodeClass)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list.([]*cloudprovider.InstanceType), nil
+}
+
 // IsDrifted asks upstream first, then compares the pod network's settings with those at launch.
-func (c CloudProvider) IsDrifted(ctx context.Context, claim *karpv1.NodeClaim) (cloudprovider.DriftReason, error) {
+func (c *CloudProvider) IsDrifted(ctx context.Context, claim *karpv1.NodeClaim) (cloudprovider.DriftReason, error) {
 	reason, err := c.CloudProvider.IsDrifted(ctx, claim)
 	if reason != "" || err != nil {
 		return reason, err
@@ -108,7 +124,7 @@ func (c CloudProvider) IsDrifted(ctx context.Context, claim *karpv1.NodeClaim) (
 	return "", nil
 }
 
-func (c CloudProvider) networkOf(ctx context.Context, ref *karpv1.NodeClassReference) (*ec2nodeclass.EC2NodeClass, *v1alpha1.PodNetwork, error) {
+func (c *CloudProvider) networkOf(ctx context.Context, ref *karpv1.NodeClassReference) (*ec2nodeclass.EC2NodeClass, *v1alpha1.PodNetwork, error) {
 	if ref == nil {
 		return nil, nil, nil
 	}

@@ -92,7 +92,7 @@ func (c catalogue) List(ctx context.Context, nodeClass instancetype.NodeClass) (
 	return its, nil
 }
 
-func provider(t *testing.T, m *market, network *v1alpha1.PodNetwork) cloudprovider.CloudProvider {
+func provider(t *testing.T, m *market, network *v1alpha1.PodNetwork) *cloudprovider.CloudProvider {
 	t.Helper()
 	config := controlplanetest.Start(t)
 	_, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{CRDs: awsapis.CRDs})
@@ -107,7 +107,7 @@ func provider(t *testing.T, m *market, network *v1alpha1.PodNetwork) cloudprovid
 			SecurityGroupSelectorTerms: []ec2nodeclass.SecurityGroupSelectorTerm{{ID: "sg-0d0ec0de000000001"}},
 		},
 	}))
-	return cloudprovider.CloudProvider{
+	return &cloudprovider.CloudProvider{
 		CloudProvider: m, Client: c, InstanceTypes: catalogue{network: network},
 		Network: func(context.Context, client.Object) (*v1alpha1.PodNetwork, error) { return network, nil },
 	}

@@ -75,7 +75,7 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		ec2nodeclass.CapacityReservationsEnabled = true // upstream's switch, a package variable of its API
 	}
 	p := o.providers
-	undecorated := metrics.Decorate(cloudprovider.CloudProvider{
+	undecorated := metrics.Decorate(&cloudprovider.CloudProvider{
 		CloudProvider: awscloudprovider.New(p.instanceType, p.instance, o.EventRecorder, o.GetClient(), p.ami, p.securityGroup,
 			p.capacityReservation, p.placementGroup, o.InstanceTypeStore, p.caBundle),
 		Client:        o.GetClient(),
