@@ -72,6 +72,10 @@ $(UPSTREAM): hack/upstream/go.mod hack/upstream/build.sh
 test-clients: build controlplane $(UPSTREAM) $(HELM) ## Check the sandbox with the AWS CLI, botocore and upstream Karpenter (root installs the first two).
 	hack/test-clients.sh
 
+.PHONY: scale
+scale: build controlplane ## Measure a thousand nodes and ten thousand pods that exist in the control plane only.
+	$(GO) run ./test/scale --bin-dir $(BIN) $(SCALE_FLAGS)
+
 $(HELM):
 	GOBIN=$(BIN)/tools $(GO) install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
 

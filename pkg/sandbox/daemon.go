@@ -26,6 +26,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/hollow"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/vpc"
 )
 
@@ -50,6 +51,7 @@ type daemon struct {
 	network  *vpc.Network
 	control  *controlplane.ControlPlane
 	machines *machines
+	hollow   *hollow.Nodes // nil but with hollow kubelets
 	config   awssdk.Config // for the daemon's own calls
 	endpoint netip.Addr    // of the API server in the VPC
 
@@ -74,6 +76,9 @@ func RunDaemon(ctx context.Context, opts DaemonOptions) error {
 	parts = append(parts,
 		part{"AWS account with its VPC", d.startAWS},
 		part{"control plane", d.startControlPlane})
+	if opts.Kubelet == Hollow {
+		parts = append(parts, part{"hollow nodes", d.startHollow})
+	}
 	if !opts.Bare {
 		parts = append(parts, part{"custom resources and chart", d.install})
 	}
@@ -132,7 +137,7 @@ func (d *daemon) startAWS(ctx context.Context) error {
 		return err
 	}
 	d.cloud = aws.New(aws.Options{Region: Region, Latency: profile, Seed: time.Now().UnixNano()})
-	d.cloud.ReserveIDs(layoutIDs())
+	d.cloud.ReserveIDs(d.opts.layout().ids())
 	d.cloud.CreateRole(NodeRole)
 	if d.network, err = vpc.New(namespaceDir); err != nil {
 		return err
@@ -144,7 +149,7 @@ func (d *daemon) startAWS(ctx context.Context) error {
 		Region: Region, BaseEndpoint: awssdk.String(endpointURL), Credentials: credentials.NewStaticCredentialsProvider("sandbox", "sandbox", ""),
 	}
 	api := ec2.NewFromConfig(d.config)
-	if err := buildVPC(ctx, api); err != nil {
+	if err := d.opts.layout().build(ctx, api); err != nil {
 		return err
 	}
 	if err := buildNodeProfile(ctx, iam.NewFromConfig(d.config)); err != nil {
@@ -159,7 +164,7 @@ func (d *daemon) startAWS(ctx context.Context) error {
 	}
 	d.endpoint = address
 	d.network.Plug(id, d.network.AWSPath(), "eks")
-	if err := d.apply(); err != nil {
+	if err := d.apply(ctx); err != nil {
 		return err
 	}
 	go d.follow(ctx)
@@ -211,16 +216,19 @@ func (d *daemon) follow(ctx context.Context) {
 			return
 		case <-changed:
 		}
-		if err := d.apply(); err != nil {
+		if err := d.apply(ctx); err != nil {
 			d.log.Error("applying the account's state", "error", err)
 		}
 	}
 }
 
-func (d *daemon) apply() error {
+func (d *daemon) apply(ctx context.Context) error {
 	d.applying.Lock()
 	defer d.applying.Unlock()
 	snapshot := d.cloud.Snapshot()
+	if d.hollow != nil {
+		snapshot = d.takeHollow(ctx, snapshot)
+	}
 	// Processes first where they end, so that none outlives its namespace; links first where they start.
 	d.machines.stop(snapshot)
 	return errors.Join(d.network.Apply(snapshot), d.machines.start(snapshot))
@@ -254,7 +262,7 @@ func (d *daemon) startControlPlane(ctx context.Context) error {
 	}
 	go d.proxy(host, net.JoinHostPort("127.0.0.1", fmt.Sprint(apiServerPort)))
 	subnets := []string{}
-	for _, s := range layout {
+	for _, s := range d.opts.layout().subnets {
 		if s.discover {
 			subnets = append(subnets, s.id)
 		}

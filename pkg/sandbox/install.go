@@ -109,10 +109,10 @@ func (d *daemon) startSystemNode(ctx context.Context) error {
 	}
 	_, err = ec2.NewFromConfig(d.config).RunInstances(ctx, &ec2.RunInstancesInput{
 		ImageId: image.Parameter.Value, InstanceType: systemType, MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1),
-		SubnetId: awssdk.String(layout[0].id), SecurityGroupIds: []string{GroupID},
+		SubnetId: awssdk.String(exhausted.subnets[0].id), SecurityGroupIds: []string{GroupID},
 		IamInstanceProfile: &ec2types.IamInstanceProfileSpecification{Name: awssdk.String(systemProfile)},
 		UserData:           awssdk.String(base64.StdEncoding.EncodeToString([]byte(d.systemUserData()))),
-		TagSpecifications:  []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{{Key: awssdk.String("eks:nodegroup-name"), Value: awssdk.String("system")}}}},
+		TagSpecifications:  []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{{Key: awssdk.String(nodeGroupTag), Value: awssdk.String("system")}}}},
 	})
 	if err != nil {
 		return fmt.Errorf("launching the system node: %w", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,7 +26,7 @@ const (
 	GroupID     = "sg-0d0ec0de000000001"
 	serviceCIDR = "172.20.0.0/16"
 
-	vpcCIDR, podCIDR = "10.0.0.0/21", "100.64.0.0/17"
+	publicSubnetID = "subnet-0d0ec0de000000f00"
 )
 
 // subnet of the layout.
@@ -35,47 +36,77 @@ type subnet struct {
 	discover             bool // tagged for Karpenter's node classes
 }
 
-// layout is the account of a team that ran out of addresses: a VPC of 2,048 addresses with a /24 in each zone for nodes,
-// and 100.64.0.0/17 attached, with a /19 in each zone for pods.
-var layout = []subnet{
-	{id: "subnet-0d0ec0de000000a00", zone: "a", cidr: "10.0.0.0/24", name: "node-a", discover: true},
-	{id: "subnet-0d0ec0de000000b00", zone: "b", cidr: "10.0.1.0/24", name: "node-b", discover: true},
-	{id: "subnet-0d0ec0de000000c00", zone: "c", cidr: "10.0.2.0/24", name: "node-c", discover: true},
-	{id: "subnet-0d0ec0de000000f00", zone: "a", cidr: "10.0.3.0/24", name: "public-a", public: true},
-	{id: "subnet-0d0ec0de0000000a1", zone: "a", cidr: "100.64.0.0/19", name: "pod-a"},
-	{id: "subnet-0d0ec0de0000000b1", zone: "b", cidr: "100.64.32.0/19", name: "pod-b"},
-	{id: "subnet-0d0ec0de0000000c1", zone: "c", cidr: "100.64.64.0/19", name: "pod-c"},
+// layout of a VPC. The first CIDR is the one that it is created with.
+type layout struct {
+	cidrs   []string
+	subnets []subnet
 }
 
-// layoutIDs in the order in which buildVPC creates what has them.
-func layoutIDs() []string {
+// exhausted is the account of a team that ran out of addresses: a VPC of 2,048 addresses with a /24 in each zone for nodes,
+// and 100.64.0.0/17 attached, with a /19 in each zone for pods.
+var exhausted = layout{
+	cidrs: []string{"10.0.0.0/21", "100.64.0.0/17"},
+	subnets: []subnet{
+		{id: "subnet-0d0ec0de000000a00", zone: "a", cidr: "10.0.0.0/24", name: "node-a", discover: true},
+		{id: "subnet-0d0ec0de000000b00", zone: "b", cidr: "10.0.1.0/24", name: "node-b", discover: true},
+		{id: "subnet-0d0ec0de000000c00", zone: "c", cidr: "10.0.2.0/24", name: "node-c", discover: true},
+		{id: publicSubnetID, zone: "a", cidr: "10.0.3.0/24", name: "public-a", public: true},
+		{id: "subnet-0d0ec0de0000000a1", zone: "a", cidr: "100.64.0.0/19", name: "pod-a"},
+		{id: "subnet-0d0ec0de0000000b1", zone: "b", cidr: "100.64.32.0/19", name: "pod-b"},
+		{id: "subnet-0d0ec0de0000000c1", zone: "c", cidr: "100.64.64.0/19", name: "pod-c"},
+	},
+}
+
+// wide is the same with room for thousands of nodes.
+var wide = layout{
+	cidrs: slices.Insert(slices.Clone(exhausted.cidrs), 1, "10.64.0.0/16"), // before 100.64.0.0/10: EC2 restricts what follows it
+	subnets: append(slices.Clone(exhausted.subnets),
+		subnet{id: "subnet-0d0ec0de000000a02", zone: "a", cidr: "10.64.0.0/18", name: "node-a-wide", discover: true},
+		subnet{id: "subnet-0d0ec0de000000b02", zone: "b", cidr: "10.64.64.0/18", name: "node-b-wide", discover: true},
+		subnet{id: "subnet-0d0ec0de000000c02", zone: "c", cidr: "10.64.128.0/18", name: "node-c-wide", discover: true}),
+}
+
+func (o Options) layout() layout {
+	if o.Kubelet == Hollow {
+		return wide
+	}
+	return exhausted
+}
+
+// ids in the order in which build creates what has them.
+func (l layout) ids() []string {
 	ids := []string{VPCID, GroupID}
-	for _, s := range layout {
+	for _, s := range l.subnets {
 		ids = append(ids, s.id)
 	}
 	return ids
 }
 
-// buildVPC creates the layout with the calls that a person or Terraform makes.
-func buildVPC(ctx context.Context, api *ec2.Client) error {
-	vpcID := aws.String(VPCID)
+// build creates the layout with the calls that a person or Terraform makes.
+func (l layout) build(ctx context.Context, api *ec2.Client) error {
 	steps := []func() error{
 		func() error {
-			_, err := api.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: aws.String(vpcCIDR)})
+			_, err := api.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: aws.String(l.cidrs[0])})
 			return err
 		},
-		func() error {
-			_, err := api.AssociateVpcCidrBlock(ctx, &ec2.AssociateVpcCidrBlockInput{VpcId: vpcID, CidrBlock: aws.String(podCIDR)})
-			return err
-		},
+		func() error { return l.attachCIDRs(ctx, api) },
 		func() error { return waitForCIDR(ctx, api) },
 		func() error { return buildSecurityGroup(ctx, api) },
-		func() error { return buildSubnets(ctx, api) },
-		func() error { return buildRouting(ctx, api) },
+		func() error { return l.buildSubnets(ctx, api) },
+		func() error { return l.buildRouting(ctx, api) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func (l layout) attachCIDRs(ctx context.Context, api *ec2.Client) error {
+	for _, cidr := range l.cidrs[1:] {
+		if _, err := api.AssociateVpcCidrBlock(ctx, &ec2.AssociateVpcCidrBlockInput{VpcId: aws.String(VPCID), CidrBlock: aws.String(cidr)}); err != nil {
+			return fmt.Errorf("CIDR %s: %w", cidr, err)
 		}
 	}
 	return nil
@@ -113,8 +144,8 @@ func buildSecurityGroup(ctx context.Context, api *ec2.Client) error {
 	return err
 }
 
-func buildSubnets(ctx context.Context, api *ec2.Client) error {
-	for _, s := range layout {
+func (l layout) buildSubnets(ctx context.Context, api *ec2.Client) error {
+	for _, s := range l.subnets {
 		_, err := api.CreateSubnet(ctx, &ec2.CreateSubnetInput{
 			VpcId: aws.String(VPCID), CidrBlock: aws.String(s.cidr), AvailabilityZone: aws.String(Region + s.zone),
 			TagSpecifications: tagged(ec2types.ResourceTypeSubnet, s.name, s.discover),
@@ -127,7 +158,7 @@ func buildSubnets(ctx context.Context, api *ec2.Client) error {
 }
 
 // buildRouting gives the public subnet an internet gateway and the others a NAT gateway.
-func buildRouting(ctx context.Context, api *ec2.Client) error {
+func (l layout) buildRouting(ctx context.Context, api *ec2.Client) error {
 	internet, err := api.CreateInternetGateway(ctx, &ec2.CreateInternetGatewayInput{})
 	if err != nil {
 		return err
@@ -136,14 +167,14 @@ func buildRouting(ctx context.Context, api *ec2.Client) error {
 	if _, err := api.AttachInternetGateway(ctx, &ec2.AttachInternetGatewayInput{InternetGatewayId: gatewayID, VpcId: aws.String(VPCID)}); err != nil {
 		return err
 	}
-	if err := route(ctx, api, &ec2.CreateRouteInput{GatewayId: gatewayID}, func(s subnet) bool { return s.public }); err != nil {
+	if err := l.route(ctx, api, &ec2.CreateRouteInput{GatewayId: gatewayID}, func(s subnet) bool { return s.public }); err != nil {
 		return err
 	}
 	address, err := api.AllocateAddress(ctx, &ec2.AllocateAddressInput{Domain: ec2types.DomainTypeVpc})
 	if err != nil {
 		return err
 	}
-	nat, err := api.CreateNatGateway(ctx, &ec2.CreateNatGatewayInput{SubnetId: aws.String("subnet-0d0ec0de000000f00"), AllocationId: address.AllocationId})
+	nat, err := api.CreateNatGateway(ctx, &ec2.CreateNatGatewayInput{SubnetId: aws.String(publicSubnetID), AllocationId: address.AllocationId})
 	if err != nil {
 		return err
 	}
@@ -155,11 +186,11 @@ func buildRouting(ctx context.Context, api *ec2.Client) error {
 	if err != nil {
 		return err
 	}
-	return route(ctx, api, &ec2.CreateRouteInput{NatGatewayId: natID}, func(s subnet) bool { return !s.public })
+	return l.route(ctx, api, &ec2.CreateRouteInput{NatGatewayId: natID}, func(s subnet) bool { return !s.public })
 }
 
 // route makes a route table with a default route for some subnets.
-func route(ctx context.Context, api *ec2.Client, input *ec2.CreateRouteInput, which func(subnet) bool) error {
+func (l layout) route(ctx context.Context, api *ec2.Client, input *ec2.CreateRouteInput, which func(subnet) bool) error {
 	table, err := api.CreateRouteTable(ctx, &ec2.CreateRouteTableInput{VpcId: aws.String(VPCID)})
 	if err != nil {
 		return err
@@ -168,7 +199,7 @@ func route(ctx context.Context, api *ec2.Client, input *ec2.CreateRouteInput, wh
 	if _, err := api.CreateRoute(ctx, input); err != nil {
 		return err
 	}
-	for _, s := range layout {
+	for _, s := range l.subnets {
 		if !which(s) {
 			continue
 		}
@@ -191,7 +222,7 @@ func buildNodeProfile(ctx context.Context, api *iam.Client) error {
 // createEndpointENI makes the ENI by which the API server is in the VPC, and returns its id and address.
 func createEndpointENI(ctx context.Context, api *ec2.Client) (string, netip.Addr, error) {
 	out, err := api.CreateNetworkInterface(ctx, &ec2.CreateNetworkInterfaceInput{
-		SubnetId: aws.String(layout[0].id), Groups: []string{GroupID}, Description: aws.String("Amazon EKS " + ClusterName),
+		SubnetId: aws.String(exhausted.subnets[0].id), Groups: []string{GroupID}, Description: aws.String("Amazon EKS " + ClusterName),
 	})
 	if err != nil {
 		return "", netip.Addr{}, err

@@ -39,7 +39,7 @@ type Options struct {
 	Dir     string    // state and logs
 	BinDir  string    // controller, agent, cni, portmap and the control plane's programs
 	Latency string    // profile of the AWS simulator: fast or aws
-	Kubelet string    // what instances run: StandIn or Real
+	Kubelet string    // what instances run: StandIn, Real or Hollow
 	Images  []string  // archives that instances with real kubelets find their images in
 	Bare    bool      // without Dovetail: what EKS gives a new cluster
 	Out     io.Writer // a line for each step
@@ -51,6 +51,8 @@ const (
 	StandIn = "stand-in"
 	// Real is the kubelet with containerd: see pkg/sandbox/ami.
 	Real = "real"
+	// Hollow is pkg/sandbox/hollow: nodes in the API server only.
+	Hollow = "hollow"
 )
 
 // DefaultDir follows the XDG base directories.
@@ -151,7 +153,7 @@ func (o *Options) checkKubelet() error {
 	switch o.Kubelet {
 	case "":
 		o.Kubelet = StandIn
-	case StandIn:
+	case StandIn, Hollow:
 	case Real:
 		if os.Getuid() != 0 {
 			return fmt.Errorf("real kubelets need root: containers get control groups of the host")
@@ -177,7 +179,7 @@ func (o *Options) checkKubelet() error {
 			o.Images[i] = absolute
 		}
 	default:
-		return fmt.Errorf("kubelet %q is not known: use %s or %s", o.Kubelet, StandIn, Real)
+		return fmt.Errorf("kubelet %q is not known: use %s, %s or %s", o.Kubelet, StandIn, Real, Hollow)
 	}
 	return nil
 }

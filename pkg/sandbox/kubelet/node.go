@@ -16,7 +16,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
 )
 
 const (
@@ -24,29 +27,34 @@ const (
 	leaseSeconds      = 40
 )
 
-// register creates the Node as the kubelet does: with the taints and labels of the user data, not Ready.
-func (k *Kubelet) register(ctx context.Context) error {
-	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: k.machine.Hostname, Labels: k.machine.NodeLabels()},
+// NewNode is what the kubelet of a machine creates: with the taints and labels of the user data.
+func NewNode(m bootstrap.Machine, conditions []corev1.NodeCondition) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: m.Hostname, Labels: m.NodeLabels()},
 		Spec: corev1.NodeSpec{
-			ProviderID: k.machine.ProviderID(),
-			Taints:     k.machine.Taints,
+			ProviderID: m.ProviderID(),
+			Taints:     m.Taints,
 		},
 		Status: corev1.NodeStatus{
-			Capacity:    k.machine.Capacity(),
-			Allocatable: k.machine.Allocatable(),
+			Capacity:    m.Capacity(),
+			Allocatable: m.Allocatable(),
 			Addresses: []corev1.NodeAddress{
-				{Type: corev1.NodeInternalIP, Address: k.machine.IP.String()},
-				{Type: corev1.NodeInternalDNS, Address: k.machine.Hostname},
-				{Type: corev1.NodeHostName, Address: k.machine.Hostname},
+				{Type: corev1.NodeInternalIP, Address: m.IP.String()},
+				{Type: corev1.NodeInternalDNS, Address: m.Hostname},
+				{Type: corev1.NodeHostName, Address: m.Hostname},
 			},
 			NodeInfo: corev1.NodeSystemInfo{
 				Architecture: runtime.GOARCH, OperatingSystem: "linux", OSImage: "Dovetail sandbox", KubeletVersion: "v1.35.4-dovetail-sandbox",
-				ContainerRuntimeVersion: "dovetail://sandbox", MachineID: k.machine.InstanceID, SystemUUID: k.machine.InstanceID,
+				ContainerRuntimeVersion: "dovetail://sandbox", MachineID: m.InstanceID, SystemUUID: m.InstanceID,
 			},
-			Conditions: k.conditions(nil),
+			Conditions: conditions,
 		},
 	}
+}
+
+// register creates the Node as the kubelet does, not Ready.
+func (k *Kubelet) register(ctx context.Context) error {
+	node := NewNode(k.machine, k.conditions(nil))
 	return poll(ctx, time.Second, func(ctx context.Context) error {
 		created, err := k.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
 		switch {
@@ -79,7 +87,7 @@ func (k *Kubelet) heartbeat(ctx context.Context) error {
 		if err := k.updateStatus(ctx); err != nil && ctx.Err() == nil {
 			k.opts.Log.Warn("updating the node's status", "error", err)
 		}
-		if err := k.renewLease(ctx); err != nil && ctx.Err() == nil {
+		if err := RenewLease(ctx, k.client, k.node); err != nil && ctx.Err() == nil {
 			k.opts.Log.Warn("renewing the node's lease", "error", err)
 		}
 		select {
@@ -118,11 +126,23 @@ func (k *Kubelet) updateStatus(ctx context.Context) error {
 
 // conditions in the kubelet's words. Times of transition are kept from those that were.
 func (k *Kubelet) conditions(before []corev1.NodeCondition) []corev1.NodeCondition {
-	now := metav1.Now()
+	conditions := Conditions(k.network.err())
+	for i := range conditions {
+		for _, old := range before {
+			if old.Type == conditions[i].Type && old.Status == conditions[i].Status {
+				conditions[i].LastTransitionTime = old.LastTransitionTime
+			}
+		}
+	}
+	return conditions
+}
+
+// Conditions of a healthy kubelet whose network is in this state.
+func Conditions(network error) []corev1.NodeCondition {
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
-	if err := k.network.err(); err != nil {
+	if network != nil {
 		ready.Status, ready.Reason = corev1.ConditionFalse, "KubeletNotReady"
-		ready.Message = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: " + err.Error()
+		ready.Message = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: " + network.Error()
 	}
 	healthy := func(t corev1.NodeConditionType, reason, message string) corev1.NodeCondition {
 		return corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: reason, Message: message}
@@ -133,33 +153,30 @@ func (k *Kubelet) conditions(before []corev1.NodeCondition) []corev1.NodeConditi
 		healthy(corev1.NodePIDPressure, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 		ready,
 	}
+	now := metav1.Now()
 	for i := range conditions {
 		conditions[i].LastHeartbeatTime, conditions[i].LastTransitionTime = now, now
-		for _, old := range before {
-			if old.Type == conditions[i].Type && old.Status == conditions[i].Status {
-				conditions[i].LastTransitionTime = old.LastTransitionTime
-			}
-		}
 	}
 	return conditions
 }
 
-func (k *Kubelet) renewLease(ctx context.Context) error {
-	leases := k.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+// RenewLease tells the node lifecycle controller that the node's kubelet lives, for 40 s.
+func RenewLease(ctx context.Context, client kubernetes.Interface, node *corev1.Node) error {
+	leases := client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
 	spec := coordinationv1.LeaseSpec{
-		HolderIdentity: &k.machine.Hostname, LeaseDurationSeconds: ptr.To[int32](leaseSeconds), RenewTime: ptr.To(metav1.NowMicro()),
+		HolderIdentity: &node.Name, LeaseDurationSeconds: ptr.To[int32](leaseSeconds), RenewTime: ptr.To(metav1.NowMicro()),
 	}
 	patch, err := json.Marshal(map[string]any{"spec": spec})
 	if err != nil {
 		return err
 	}
-	_, err = leases.Patch(ctx, k.machine.Hostname, types.MergePatchType, patch, metav1.PatchOptions{})
+	_, err = leases.Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	if !apierrors.IsNotFound(err) {
 		return err
 	}
-	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: k.node.Name, UID: k.node.UID}
+	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}
 	_, err = leases.Create(ctx, &coordinationv1.Lease{
-		ObjectMeta: metav1.ObjectMeta{Name: k.machine.Hostname, OwnerReferences: []metav1.OwnerReference{owner}}, Spec: spec,
+		ObjectMeta: metav1.ObjectMeta{Name: node.Name, OwnerReferences: []metav1.OwnerReference{owner}}, Spec: spec,
 	}, metav1.CreateOptions{})
 	return err
 }
