@@ -47,7 +47,7 @@ func newSandboxCommand() *cobra.Command {
 			defer cancel()
 			return s.Down(ctx)
 		}},
-		newEnvCommand(&opts), newStatusCommand(&opts), newLoadCommand(&opts), newValuesCommand(&opts), newExecCommand(&opts), newAWSCommand(&opts),
+		newEnvCommand(&opts), newStatusCommand(&opts), newLoadCommand(&opts), newValuesCommand(&opts), newExecCommand(&opts), newAWSCommand(&opts), newFaultCommand(&opts),
 	)
 	command.AddCommand(internalCommands(&opts)...)
 	return command
@@ -236,7 +236,7 @@ func newAWSCommand(opts *sandbox.Options) *cobra.Command {
 		}
 		cloud := aws.New(aws.Options{Region: region, Latency: profile, Seed: time.Now().UnixNano()})
 		fmt.Fprintf(cmd.OutOrStdout(), "export AWS_ENDPOINT_URL=http://%s AWS_REGION=%s AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox\n", listener.Addr(), region)
-		server := &http.Server{Handler: cloud.Handler(), ReadHeaderTimeout: time.Minute}
+		server := &http.Server{Handler: cloud.HandlerWithFaults(), ReadHeaderTimeout: time.Minute}
 		context.AfterFunc(cmd.Context(), func() { server.Close() })
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -272,6 +272,9 @@ func (d *daemon) startControlPlane(ctx context.Context) error {
 		ServiceCIDR: netip.MustParsePrefix(serviceCIDR), VPCID: VPCID, SubnetIDs: subnets, GroupID: GroupID,
 	})
 	d.cloud.SubscribeEvents(ClusterName) // Karpenter's set-up names its interruption queue after the cluster
+	for name, component := range d.control.Components() {
+		d.cloud.SetComponent(name, component)
+	}
 	return d.serveControl()
 }
 
@@ -328,6 +331,9 @@ func (d *daemon) serveControl() error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	})
+	faults := d.cloud.FaultsHandler()
+	mux.Handle(aws.FaultsPath, faults)
+	mux.Handle(aws.FaultsPath+"/", faults)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	go func() { d.log.Error("control socket", "error", server.Serve(listener)) }()
 	return nil

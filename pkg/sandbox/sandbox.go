@@ -296,9 +296,12 @@ func (s *Sandbox) Status(ctx context.Context) (Status, error) {
 	return status, s.control(ctx, http.MethodGet, "/status", &status)
 }
 
-// control makes a request at the daemon, and decodes its answer where one is wanted.
-func (s *Sandbox) control(ctx context.Context, method, path string, answer any) error {
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+// controlURL stands for the control socket in the requests of Sandbox.client.
+const controlURL = "http://sandbox"
+
+// client of the daemon's control socket. Its connections end with their requests.
+func (s *Sandbox) client() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var conn net.Conn
 		err := atControlSocket(s.Dir, func(path string) (err error) {
 			conn, err = (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -306,8 +309,17 @@ func (s *Sandbox) control(ctx context.Context, method, path string, answer any) 
 		})
 		return conn, err
 	}}}
-	defer client.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, method, "http://sandbox"+path, nil)
+}
+
+// Faults lets things go wrong in the sandbox.
+func (s *Sandbox) Faults() aws.FaultsClient {
+	return aws.FaultsClient{HTTP: s.client(), URL: controlURL}
+}
+
+// control makes a request at the daemon, and decodes its answer where one is wanted.
+func (s *Sandbox) control(ctx context.Context, method, path string, answer any) error {
+	client := s.client()
+	request, err := http.NewRequestWithContext(ctx, method, controlURL+path, nil)
 	if err != nil {
 		return err
 	}
