@@ -125,9 +125,45 @@ func TestASandboxFromUpToDown(t *testing.T) {
 		}
 		require.Contains(t, sources, status.Instances[0].Node)
 	})
-	t.Run("a terminated instance is gone with its disk", func(t *testing.T) {
-		_, err := ec2.NewFromConfig(awsConfig(s)).TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{instance}})
+	t.Run("the sandbox survives outages of its API server", func(t *testing.T) {
+		config, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
 		require.NoError(t, err)
+		config.Timeout = time.Second // an API server that stands still answers nobody
+		nodes := kubernetes.NewForConfigOrDie(config).CoreV1().Nodes()
+		for _, flags := range [][]string{nil, {"--kill"}} {
+			_, errs, code := dovetail(t, "", append([]string{"fault", "add", "outage", "apiserver", "--dir", dir}, flags...)...)
+			require.Zero(t, code, errs)
+			_, err = nodes.List(t.Context(), metav1.ListOptions{})
+			require.Error(t, err)
+			_, errs, code = dovetail(t, "", "fault", "clear", "--dir", dir)
+			require.Zero(t, code, errs)
+			require.EventuallyWithT(t, func(c *assert.CollectT) {
+				list, err := nodes.List(t.Context(), metav1.ListOptions{})
+				require.NoError(c, err)
+				require.Len(c, list.Items, 1)
+			}, deadline, 50*time.Millisecond)
+		}
+		after, err := s.Status(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, status.Instances, after.Instances)
+	})
+	t.Run("an instance that hangs stands still, and goes on", func(t *testing.T) {
+		standing := func() string { // the states of all its processes but that which looks
+			out, errs, code := dovetail(t, "", "exec", "--dir", dir, "--instance", instance, "--",
+				"sh", "-c", `for p in /proc/[0-9]*; do [ "${p#/proc/}" = $$ ] || sed 's/.*) \(.\).*/\1/' $p/stat 2>/dev/null; done | sort -u | tr -d '\n'`)
+			require.Zero(t, code, errs)
+			return out
+		}
+		_, errs, code := dovetail(t, "", "fault", "add", "hang", instance, "--dir", dir)
+		require.Zero(t, code, errs)
+		require.EventuallyWithT(t, func(c *assert.CollectT) { require.Contains(c, standing(), "T") }, deadline, 50*time.Millisecond)
+		_, errs, code = dovetail(t, "", "fault", "clear", "--dir", dir)
+		require.Zero(t, code, errs)
+		require.EventuallyWithT(t, func(c *assert.CollectT) { require.NotContains(c, standing(), "T") }, deadline, 50*time.Millisecond)
+	})
+	t.Run("an instance that dies is gone with its disk", func(t *testing.T) {
+		_, errs, code := dovetail(t, "", "fault", "add", "kill", instance, "--dir", dir)
+		require.Zero(t, code, errs)
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
 			status, err := s.Status(t.Context())
 			require.NoError(c, err)
