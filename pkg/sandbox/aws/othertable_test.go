@@ -31,7 +31,7 @@ var serviceRemarks = map[string]string{
 	"SQS CreateQueue":       "attributes, and queues other than standard ones",
 	"SQS ReceiveMessage":    "attributes of messages but `SentTimestamp`",
 	"IAM CreateRole":        "what a role allows",
-	"STS GetCallerIdentity": "callers: there is one",
+	"STS GetCallerIdentity": "users: there is one",
 }
 
 // otherServicesTable has a row for each call: its parameters are the members of the handler's input, others are refused.
@@ -51,7 +51,13 @@ func otherServicesTable(t *testing.T) string {
 			if !ok {
 				return true
 			}
-			handler := call.Args[0].(*ast.SelectorExpr).Sel.Name
+			argument := call.Args[0]
+			if made, ok := argument.(*ast.CallExpr); ok { // by a function that returns the handler
+				argument = made.Fun
+			}
+			selected, ok := argument.(*ast.SelectorExpr)
+			require.True(t, ok, text(entry.Key))
+			handler := selected.Sel.Name
 			key := strings.NewReplacer(".", " ", "/", " ").Replace(text(entry.Key))
 			service, action, _ := strings.Cut(key, " ")
 			name := serviceNames[service] + " " + action
@@ -74,7 +80,11 @@ func otherServicesTable(t *testing.T) string {
 func (s *source) inputOf(t *testing.T, handler string) []string {
 	f, ok := s.bodies[s.byName[handler]].(*ast.FuncDecl)
 	require.True(t, ok, handler)
-	arguments := f.Type.Params.List
+	signature := f.Type
+	if returned, ok := f.Type.Results.List[0].Type.(*ast.FuncType); ok {
+		signature = returned
+	}
+	arguments := signature.Params.List
 	expression := arguments[len(arguments)-1].Type
 	if pointer, ok := expression.(*ast.StarExpr); ok {
 		expression = pointer.X
