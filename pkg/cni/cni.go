@@ -169,8 +169,7 @@ func Del(a *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	w := wiring{netns: a.Netns, ifName: a.IfName, hostName: hostName(owner(a))}
-	if err := w.teardown(); err != nil {
+	if err := (wiring{hostName: hostName(owner(a))}).teardown(); err != nil {
 		return failed("taking the pod's link down failed", err)
 	}
 	store, err := lease.Open(c.StateDir)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
@@ -25,6 +26,8 @@ const HostPrefix = "dvt"
 
 // gateway of every pod: link-local, and never asked for by ARP: its neighbour entry is permanent.
 var gateway = netip.MustParseAddr("169.254.1.1")
+
+var anywhere = net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
 
 // hostName fits the kernel's 15 characters.
 func hostName(o lease.Owner) string { return HostPrefix + digest(o)[:12] }
@@ -93,10 +96,20 @@ func (w wiring) createPair(host int) (hostMAC, podMAC net.HardwareAddr, err erro
 	err = netlink.LinkAdd(&netlink.Veth{
 		LinkAttrs: attrs, PeerName: w.hostName, PeerMTU: uint32(w.mtu), PeerHardwareAddr: hostMAC, PeerNamespace: netlink.NsFd(host), //nolint:gosec // validated: 576 to 9001
 	})
+	if errors.Is(err, unix.EEXIST) {
+		return nil, nil, &takenNameError{w.ifName}
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("creating %s and %s: %w", w.ifName, w.hostName, err)
 	}
 	return hostMAC, podMAC, nil
+}
+
+// takenNameError reports a link of the pod's that is not ours: it stays as it is.
+type takenNameError struct{ ifName string }
+
+func (e *takenNameError) Error() string {
+	return fmt.Sprintf("the pod's network namespace has a link named %s already: let another plugin of the chain take another name", e.ifName)
 }
 
 // localMAC is unicast and locally administered.
@@ -120,7 +133,7 @@ func (w wiring) configurePod(hostMAC net.HardwareAddr) error {
 	}
 	for _, route := range []netlink.Route{
 		{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: hostNet(gateway)},
-		{LinkIndex: index, Gw: gateway.AsSlice(), Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}},
+		{LinkIndex: index, Gw: gateway.AsSlice(), Dst: &anywhere},
 	} {
 		if err := netlink.RouteReplace(&route); err != nil {
 			return fmt.Errorf("pod's route to %s: %w", route.Dst, err)
@@ -129,22 +142,9 @@ func (w wiring) configurePod(hostMAC net.HardwareAddr) error {
 	return nil
 }
 
-// teardown removes the pair and, with it, its routes. It is no error when nothing is there.
-func (w wiring) teardown() error {
-	if err := deleteLink(w.hostName); err != nil {
-		return err
-	}
-	if w.netns == "" {
-		return nil
-	}
-	err := ns.WithNetNSPath(w.netns, func(ns.NetNS) error { return deleteLink(w.ifName) })
-	var gone ns.NSPathNotExistErr
-	var strange ns.NSPathNotNSErr
-	if errors.As(err, &gone) || errors.As(err, &strange) { // the namespace has ended, and its links with it
-		return nil
-	}
-	return err
-}
+// teardown removes the pair by the host's end and, with it, its routes. It needs no network namespace of the pod, touches
+// no link that setup did not make, and it is no error when nothing is there.
+func (w wiring) teardown() error { return deleteLink(w.hostName) }
 
 func deleteLink(name string) error {
 	link, err := netlink.LinkByName(name)
@@ -202,7 +202,8 @@ func (w wiring) result(hostMAC, podMAC net.HardwareAddr) *types100.Result {
 			{Name: w.hostName, Mac: hostMAC.String(), Mtu: w.mtu},
 			{Name: w.ifName, Mac: podMAC.String(), Mtu: w.mtu, Sandbox: w.netns},
 		},
-		IPs: []*types100.IPConfig{{Interface: &pod, Address: *hostNet(w.address), Gateway: gateway.AsSlice()}},
+		IPs:    []*types100.IPConfig{{Interface: &pod, Address: *hostNet(w.address), Gateway: gateway.AsSlice()}},
+		Routes: []*types.Route{{Dst: anywhere, GW: gateway.AsSlice()}},
 	}
 }
 
