@@ -135,6 +135,13 @@ func buildSecurityGroup(ctx context.Context, api *ec2.Client) error {
 	if err != nil {
 		return err
 	}
+	// A new group is not known everywhere at once.
+	exists := ec2.NewSecurityGroupExistsWaiter(api, func(o *ec2.SecurityGroupExistsWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 20*time.Millisecond, time.Second
+	})
+	if err := exists.Wait(ctx, &ec2.DescribeSecurityGroupsInput{GroupIds: []string{GroupID}}, time.Minute); err != nil {
+		return err
+	}
 	_, err = api.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
 		GroupId: aws.String(GroupID),
 		IpPermissions: []ec2types.IpPermission{{

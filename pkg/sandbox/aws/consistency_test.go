@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/require"
 )
 
@@ -31,4 +32,38 @@ func TestAnInstanceIsDescribedOnceItIsKnownEverywhere(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.ec2.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{InstanceIds: []string{id}})
 	require.NoError(t, err, "a terminated instance is shown for a while")
+}
+
+func TestASecurityGroupIsUsedOnceItIsKnownEverywhere(t *testing.T) {
+	latency := immediate()
+	latency.Propagation = Span{Min: time.Hour, Max: time.Hour}
+	w := newAccountLike(t, latency)
+	group, err := w.ec2.CreateSecurityGroup(t.Context(), &ec2.CreateSecurityGroupInput{VpcId: ptr(testVPC), GroupName: ptr("new"), Description: ptr("new")})
+	require.NoError(t, err)
+	id := *group.GroupId
+	calls := map[string]func() error{
+		"describe": func() error {
+			_, err := w.ec2.DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{GroupIds: []string{id}})
+			return err
+		},
+		"tag": func() error {
+			_, err := w.ec2.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{id}, Tags: []ec2types.Tag{{Key: ptr("a"), Value: ptr("b")}}})
+			return err
+		},
+		"use": func() error {
+			_, err := w.ec2.CreateNetworkInterface(t.Context(), &ec2.CreateNetworkInterfaceInput{SubnetId: ptr(testNodes), Groups: []string{id}})
+			return err
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			requireError(t, call(), "InvalidGroup.NotFound", "The security group '"+id+"' does not exist")
+		})
+	}
+	w.cloud.mu.Lock()
+	w.cloud.groups.get(id).visibleAt = time.Now()
+	w.cloud.mu.Unlock()
+	for name, call := range calls {
+		require.NoError(t, call(), name)
+	}
 }

@@ -23,7 +23,7 @@ func (r *request) revokeEgress(in *ec2.RevokeSecurityGroupEgressInput) (*ec2.Rev
 
 // revoke takes rules by id or by what they say, all of them or none.
 func (r *request) revoke(id *string, permissions []ec2types.IpPermission, ruleIDs []string, egress bool) ([]ec2types.RevokedSecurityGroupRule, error) {
-	g, err := r.groups.one(kindGroup, "groupId", id)
+	g, err := r.group("groupId", id)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (r *request) describeRule(g *securityGroup, rule *groupRule) ec2types.Secur
 
 // deleteSecurityGroup refuses while an interface is in the group, or a rule of another group names it.
 func (r *request) deleteSecurityGroup(in *ec2.DeleteSecurityGroupInput) (*ec2.DeleteSecurityGroupOutput, error) {
-	g, err := r.groups.one(kindGroup, "groupId", in.GroupId)
+	g, err := r.group("groupId", in.GroupId)
 	if err != nil {
 		return nil, err
 	}

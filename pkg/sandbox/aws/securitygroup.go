@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -24,6 +25,32 @@ type securityGroup struct {
 	vpc                   *vpc
 	rules                 []*groupRule
 	tags                  map[string]string
+	visibleAt             time.Time
+}
+
+// visible tells whether a new group is known to all of EC2 by now.
+func (g *securityGroup) visible() bool { return !time.Now().Before(g.visibleAt) }
+
+// pickGroups returns the groups with these ids, or all that are known when none is given.
+func (c *Cloud) pickGroups(ids []string) ([]*securityGroup, error) {
+	groups, err := c.groups.pick(kindGroup, ids)
+	if err != nil {
+		return nil, err
+	}
+	known := slices.DeleteFunc(slices.Clone(groups), func(g *securityGroup) bool { return !g.visible() })
+	if len(ids) > 0 && len(known) < len(groups) {
+		return nil, kindGroup.missing(ids...)
+	}
+	return known, nil
+}
+
+// group returns the group that a required parameter names.
+func (c *Cloud) group(parameter string, id *string) (*securityGroup, error) {
+	g, err := c.groups.one(kindGroup, parameter, id)
+	if err == nil && !g.visible() {
+		return nil, kindGroup.missing(g.id)
+	}
+	return g, err
 }
 
 // groupRule has one peer: a CIDR block or a group.
@@ -76,7 +103,7 @@ func (r *request) createSecurityGroup(in *ec2.CreateSecurityGroupInput) (*ec2.Cr
 		return nil, err
 	}
 	g := newGroup(r.ids.next("sg"), name, *in.Description, v)
-	g.tags = tags
+	g.tags, g.visibleAt = tags, r.now.Add(r.latency.Propagation.draw(r.random))
 	r.groups.add(g.id, g)
 	return &ec2.CreateSecurityGroupOutput{GroupId: &g.id, Tags: tagList(tags), SecurityGroupArn: awssdk.String(r.arn("ec2", "security-group/"+g.id))}, nil
 }
@@ -94,7 +121,7 @@ func (r *request) authorizeEgress(in *ec2.AuthorizeSecurityGroupEgressInput) (*e
 func (r *request) authorize(
 	id *string, permissions []ec2types.IpPermission, specs []ec2types.TagSpecification, egress bool,
 ) ([]ec2types.SecurityGroupRule, error) {
-	g, err := r.groups.one(kindGroup, "groupId", id)
+	g, err := r.group("groupId", id)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +208,7 @@ func (r *request) parsePermission(g *securityGroup, p ec2types.IpPermission, egr
 		rules = append(rules, &rule)
 	}
 	for _, peer := range p.UserIdGroupPairs {
-		other, err := r.groups.one(kindGroup, "groups.groupId", peer.GroupId)
+		other, err := r.group("groups.groupId", peer.GroupId)
 		if err != nil {
 			return nil, err
 		}
@@ -199,7 +226,7 @@ func (r *request) describeSecurityGroups(in *ec2.DescribeSecurityGroupsInput) (*
 	if len(in.GroupIds) > 0 && in.MaxResults != nil {
 		return nil, clientError("InvalidParameterCombination", "The parameter groupIds cannot be used with the parameter maxResults")
 	}
-	groups, err := r.groups.pick(kindGroup, in.GroupIds)
+	groups, err := r.pickGroups(in.GroupIds)
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +299,7 @@ func (c *Cloud) groupsFor(s *subnet, ids []string) ([]*securityGroup, error) {
 	if len(ids) == 0 {
 		return []*securityGroup{s.vpc.defaultGroup}, nil
 	}
-	groups, err := c.groups.pick(kindGroup, ids)
+	groups, err := c.pickGroups(ids)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,12 @@ func (r *request) taggables() []taggable {
 		}),
 		taggableTable("subnet", ec2types.ResourceTypeSubnet, &r.subnets, func(s *subnet) map[string]string { return s.tags }),
 		taggableTable("vpc", ec2types.ResourceTypeVpc, &r.vpcs, func(v *vpc) map[string]string { return v.tags }),
-		taggableTable("sg", ec2types.ResourceTypeSecurityGroup, &r.groups, func(g *securityGroup) map[string]string { return g.tags }),
+		taggableTable("sg", ec2types.ResourceTypeSecurityGroup, &r.groups, func(g *securityGroup) map[string]string {
+			if !g.visible() {
+				return nil
+			}
+			return g.tags
+		}),
 		taggableTable("rtb", ec2types.ResourceTypeRouteTable, &r.routeTables, func(t *routeTable) map[string]string { return t.tags }),
 		taggableTable("igw", ec2types.ResourceTypeInternetGateway, &r.gateways, func(g *internetGateway) map[string]string { return g.tags }),
 		taggableTable("nat", ec2types.ResourceTypeNatgateway, &r.natGateways, func(g *natGateway) map[string]string { return g.tags }),
