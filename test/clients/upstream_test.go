@@ -4,7 +4,6 @@ package clients_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path"
@@ -34,7 +33,6 @@ func TestUpstreamController(t *testing.T) {
 
 	check(t, "a machine's role signs the calls of the AWS CLI", u.machineRole)
 	check(t, "installation", func(t *testing.T) {
-		c.text(t, "sqs create-queue --queue-name "+queue)
 		installUpstream(t, s, dir)
 		require.NoError(t, s.Remember(t.Context()))
 	})
@@ -60,7 +58,8 @@ func TestUpstreamController(t *testing.T) {
 	})
 	check(t, "a node is replaced when its instance is interrupted", func(t *testing.T) {
 		victim := u.claims(t, "exist", func([]karpenter.NodeClaim) bool { return true })[0]
-		u.interrupt(t, victim)
+		_, err := s.Dovetail(t.Context(), "fault", "add", "interrupt", instanceOf(victim))
+		require.NoError(t, err)
 		u.claims(t, "be without the interrupted one", func(claims []karpenter.NodeClaim) bool {
 			return !slices.ContainsFunc(claims, func(c karpenter.NodeClaim) bool { return c.Name == victim.Name })
 		})
@@ -147,20 +146,6 @@ func (u upstream) compare(t *testing.T, claims []karpenter.NodeClaim) {
 			claim.Labels[corev1.LabelInstanceTypeStable], claim.Labels[corev1.LabelTopologyZone], claim.Labels[karpenter.CapacityTypeLabelKey], claim.Status.NodeName,
 		}, "\t"), instances[instanceOf(claim)])
 	}
-}
-
-// interrupt sends what EventBridge sends to the queue when EC2 is about to take a spot instance back.
-func (u upstream) interrupt(t *testing.T, claim karpenter.NodeClaim) {
-	t.Helper()
-	body, err := json.Marshal(map[string]any{
-		"version": "0", "id": "7d1f5b1e-0c5c-4a43-8f4f-2b8e1a3d9c11", "detail-type": "EC2 Spot Instance Interruption Warning", "source": "aws.ec2",
-		"account": "123456789012", "time": time.Now().UTC().Format(time.RFC3339), "region": "us-east-1",
-		"resources": []string{"arn:aws:ec2:" + claim.Labels[corev1.LabelTopologyZone] + ":instance/" + instanceOf(claim)},
-		"detail":    map[string]string{"instance-id": instanceOf(claim), "instance-action": "terminate"},
-	})
-	require.NoError(t, err)
-	url := u.aws.text(t, "sqs get-queue-url --queue-name %s --query QueueUrl", queue)
-	u.aws.text(t, "sqs send-message --queue-url %s --message-body '%s'", url, body)
 }
 
 // failedCalls are lines of the controller's log with an error of the AWS SDK.

@@ -20,10 +20,7 @@ import (
 	"github.com/dovetail-dev/dovetail/test/scenario"
 )
 
-const (
-	systemNamespace = "kube-system"
-	queue           = "karpenter"
-)
+const systemNamespace = "kube-system"
 
 // newUpstreamSandbox starts a cluster without Dovetail, as EKS gives it, in which the image named controller is upstream's.
 func newUpstreamSandbox(t *testing.T) (s *scenario.Sandbox, dir string) {
@@ -99,13 +96,15 @@ func installUpstream(t *testing.T, s *scenario.Sandbox, dir string) {
 	printed, err := s.Dovetail(t.Context(), "values")
 	require.NoError(t, err)
 	var sandbox struct {
-		Settings   map[string]any
+		Settings   struct{ ClusterName string }
 		Controller map[string]any
 	}
 	require.NoError(t, yaml.Unmarshal([]byte(printed), &sandbox))
 	values, err := yaml.Marshal(map[string]any{
 		"replicas": 1, "hostNetwork": true,
-		"settings": map[string]any{"clusterName": sandbox.Settings["clusterName"], "interruptionQueue": queue, "eksControlPlane": true},
+		"settings": map[string]any{
+			"clusterName": sandbox.Settings.ClusterName, "interruptionQueue": sandbox.Settings.ClusterName, "eksControlPlane": true,
+		},
 		"controller": map[string]any{
 			"env":   sandbox.Controller["env"],
 			"image": map[string]any{"repository": "sandbox.invalid/karpenter/controller", "tag": "upstream", "digest": ""},
