@@ -181,19 +181,19 @@ func (d *daemon) serveAWS() error {
 	if err != nil {
 		return err
 	}
-	metadata, err := d.network.ListenMetadata()
+	err = d.network.ServeMetadata(func(vpcID string) http.Handler {
+		return d.cloud.IMDS(func(remote netip.Addr) (string, bool) { return vpc.InstanceOf(d.cloud.Snapshot(), vpcID, remote) })
+	})
 	if err != nil {
 		return fmt.Errorf("instance metadata service: %w", err)
 	}
 	handler := d.cloud.Handler()
-	imds := d.cloud.IMDS(func(remote netip.Addr) (string, bool) { return vpc.InstanceOf(d.cloud.Snapshot(), remote) })
 	serve := func(listener net.Listener, handler http.Handler) {
 		server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 		go func() { d.log.Error("serving", "address", listener.Addr(), "error", server.Serve(listener)) }()
 	}
 	serve(inside, handler)
 	serve(host, handler)
-	serve(metadata, imds)
 	return nil
 }
 

@@ -269,7 +269,11 @@ func (s *Sandbox) Command(ctx context.Context, target Target, args ...string) (*
 		enter = append(enter, "--", "nsenter", "--net="+path)
 	}
 	if target.Host != "" {
-		enter = append(enter, "--", "nsenter", "--net="+filepath.Join(namespaceDir, target.Host))
+		name := target.Host
+		if name == "vpc" {
+			name = VPCID
+		}
+		enter = append(enter, "--", "nsenter", "--net="+filepath.Join(namespaceDir, name))
 	}
 	enter = append(append(enter, "--"), args...)
 	cmd := exec.CommandContext(ctx, enter[0], enter[1:]...)

@@ -5,7 +5,6 @@ package vpc
 import (
 	"net/netip"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -48,6 +47,15 @@ func in(s *set) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: register, SetName: s.name}}
 }
 
+func notIn(s *set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: register, SetName: s.name, Invert: true}}
+}
+
+// lookUp what a map has for what is loaded, in its place.
+func lookUp(s *set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: register, DestRegister: register, SetName: s.name, IsDestRegSet: true}}
+}
+
 // dispatch to the verdict that a map has for what is loaded.
 func dispatch(s *set) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: register, SetName: s.name, IsDestRegSet: true}}
@@ -65,40 +73,17 @@ func within(p netip.Prefix, offset uint32) []expr.Any {
 	return append(exprs, is(p.Masked().Addr().AsSlice())...)
 }
 
-func leaving(link string) []expr.Any {
-	return append(loadMeta(expr.MetaKeyOIFNAME, 0), is(ifname(link))...)
-}
-
 func ifname(link string) []byte {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, link)
 	return name
 }
 
-// tracked are packets of connections that were let through before, and errors about them.
-func tracked() []expr.Any {
-	states := binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+// connection is in one of the states of connection tracking.
+func connection(states uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: register},
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: states, Xor: make([]byte, 4)},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(states), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: make([]byte, 4)},
 	}
-}
-
-// addInterval to a set or map; intervals do not overlap.
-func (s *set) addInterval(first, last netip.Addr, value []byte) {
-	key := first.AsSlice()
-	s.elements[string(key)] = nftables.SetElement{Key: key, Val: value}
-	if end := last.Next(); end.IsValid() {
-		key := end.AsSlice()
-		s.elements["end"+string(key)] = nftables.SetElement{Key: key, IntervalEnd: true}
-	}
-}
-
-func lastOf(p netip.Prefix) netip.Addr {
-	bytes := p.Masked().Addr().As4()
-	for bit := p.Bits(); bit < 32; bit++ {
-		bytes[bit/8] |= 0x80 >> (bit % 8)
-	}
-	return netip.AddrFrom4(bytes)
 }

@@ -33,17 +33,17 @@ func (r *ruleset) addGroups(s aws.Snapshot, cables map[string]cable) {
 	for _, direction := range []struct {
 		name     string
 		link     expr.MetaKey
-		priority nftables.ChainPriority
+		priority *nftables.ChainPriority
 		rules    func(aws.SecurityGroup) []aws.Rule
 		peer     uint32
 	}{
-		{"egress", expr.MetaKeyIIFNAME, 10, func(g aws.SecurityGroup) []aws.Rule { return g.Egress }, destinationOffset},
-		{"ingress", expr.MetaKeyOIFNAME, 11, func(g aws.SecurityGroup) []aws.Rule { return g.Ingress }, sourceOffset},
+		{"egress", expr.MetaKeyIIFNAME, priorityEgress, func(g aws.SecurityGroup) []aws.Rule { return g.Egress }, destinationOffset},
+		{"ingress", expr.MetaKeyOIFNAME, priorityIngress, func(g aws.SecurityGroup) []aws.Rule { return g.Ingress }, sourceOffset},
 	} {
 		links := r.mapping(direction.name+"-links", nftables.TypeIFName, nftables.TypeVerdict)
 		base := r.chain(direction.name)
-		base.strict, base.hook = true, &hook{nftables.ChainTypeFilter, nftables.ChainHookForward, &direction.priority}
-		base.rule(tracked(), accept)
+		base.strict, base.hook = true, &hook{nftables.ChainTypeFilter, nftables.ChainHookForward, direction.priority}
+		base.rule(connection(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept)
 		base.rule(loadMeta(direction.link, 0), dispatch(links))
 
 		used := map[string]bool{}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"testing"
@@ -22,9 +23,9 @@ import (
 func grouped(rules ...aws.Rule) aws.Snapshot {
 	s := twoInstances()
 	s.SecurityGroups = []aws.SecurityGroup{
-		{ID: "sg-client", Egress: []aws.Rule{everything}},
-		{ID: "sg-server", Ingress: rules, Egress: []aws.Rule{}},
-		{ID: "sg-other", Egress: []aws.Rule{everything}},
+		{ID: "sg-client", VPCID: "vpc-1", Egress: []aws.Rule{everything}},
+		{ID: "sg-server", VPCID: "vpc-1", Ingress: rules, Egress: []aws.Rule{}},
+		{ID: "sg-other", VPCID: "vpc-1", Egress: []aws.Rule{everything}},
 	}
 	hold(&s, 0, "sg-server")
 	hold(&s, 1, "sg-client")
@@ -103,7 +104,7 @@ func TestAGroupThatIsAPeerMeansThePrefixesOfItsENIsToo(t *testing.T) {
 	s := grouped()
 	s.SecurityGroups[0].Ingress = []aws.Rule{tcp(80, 80, "sg-pods")}
 	hold(&s, 2, "sg-pods")
-	s.SecurityGroups = append(s.SecurityGroups, aws.SecurityGroup{ID: "sg-pods", Egress: []aws.Rule{tcp(80, 80, "sg-client")}})
+	s.SecurityGroups = append(s.SecurityGroups, aws.SecurityGroup{ID: "sg-pods", VPCID: "vpc-1", Egress: []aws.Rule{tcp(80, 80, "sg-client")}})
 	require.NoError(t, n.Apply(s))
 	whoami(t, n.InstancePath("i-b"), "10.0.1.10:80")
 	whoami(t, n.InstancePath("i-b"), "10.0.1.10:81")
@@ -190,9 +191,7 @@ func TestTheMetadataServiceIsNotFiltered(t *testing.T) {
 	s := grouped()
 	s.SecurityGroups[0].Egress = nil
 	require.NoError(t, n.Apply(s))
-	listener, err := n.ListenMetadata()
-	require.NoError(t, err)
-	defer listener.Close()
+	require.NoError(t, n.ServeMetadata(func(string) http.Handler { return http.NotFoundHandler() }))
 	require.NoError(t, netns.Do(n.InstancePath("i-b"), func() error {
 		conn, err := net.DialTimeout("tcp", vpc.MetadataAddress+":80", 2*time.Second)
 		if err == nil {
@@ -216,7 +215,7 @@ func TestManyENIsAreAppliedAndFiltered(t *testing.T) {
 	_, err := get(n.InstancePath("i-b"), "", "http://10.0.0.10:80")
 	require.NoError(t, err)
 
-	s.Interfaces = slices.Delete(s.Interfaces, 3, 400) // elements go one by one
+	s.Interfaces = slices.Delete(s.Interfaces, 4, 400) // elements go one by one
 	require.NoError(t, n.Apply(s))
 	_, err = get(n.InstancePath("i-b"), "", "http://10.0.0.10:80")
 	require.NoError(t, err)

@@ -5,7 +5,6 @@ package vpc
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,7 +24,6 @@ type ruleset struct {
 type set struct {
 	name      string
 	key, data nftables.SetDatatype // data is zero for a set
-	interval  bool
 	elements  map[string]nftables.SetElement
 }
 
@@ -65,6 +63,10 @@ func (c *chain) rule(parts ...[]expr.Any) { c.rules = append(c.rules, slices.Con
 
 func (s *set) add(key []byte) { s.elements[string(key)] = nftables.SetElement{Key: key} }
 
+func (s *set) value(key, value []byte) {
+	s.elements[string(key)] = nftables.SetElement{Key: key, Val: value}
+}
+
 func (s *set) verdict(key []byte, v *expr.Verdict) {
 	s.elements[string(key)] = nftables.SetElement{Key: key, VerdictData: v}
 }
@@ -73,12 +75,7 @@ func (s *set) verdict(key []byte, v *expr.Verdict) {
 func (r *ruleset) shape() string {
 	var text strings.Builder
 	for _, s := range r.sets {
-		fmt.Fprintln(&text, s.name, s.key.Name, s.data.Name, s.interval)
-		if s.interval { // an interval is two elements, which others may share
-			for _, key := range slices.Sorted(maps.Keys(s.elements)) {
-				fmt.Fprintf(&text, "%x %x\n", key, s.elements[key].Val)
-			}
-		}
+		fmt.Fprintln(&text, s.name, s.key.Name, s.data.Name)
 	}
 	for _, c := range r.chains {
 		fmt.Fprintln(&text, c.name, c.hook != nil, c.strict)
@@ -183,20 +180,11 @@ func (r *ruleset) update(conn *nftables.Conn, table *nftables.Table, present map
 }
 
 func same(a, b nftables.SetElement) bool {
-	return bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Val, b.Val) && a.IntervalEnd == b.IntervalEnd && reflect.DeepEqual(a.VerdictData, b.VerdictData)
+	return bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Val, b.Val) && reflect.DeepEqual(a.VerdictData, b.VerdictData)
 }
 
-// inChunks that fit into a netlink attribute of 64 KiB. Where an interval ends and another begins, the end goes first.
+// inChunks that fit into a netlink attribute of 64 KiB.
 func inChunks(elements []nftables.SetElement, do func([]nftables.SetElement) error) error {
-	slices.SortFunc(elements, func(a, b nftables.SetElement) int {
-		if c := bytes.Compare(a.Key, b.Key); c != 0 || a.IntervalEnd == b.IntervalEnd {
-			return c
-		}
-		if a.IntervalEnd {
-			return -1
-		}
-		return 1
-	})
 	for chunk := range slices.Chunk(elements, 500) {
 		if err := do(chunk); err != nil {
 			return err
@@ -207,7 +195,7 @@ func inChunks(elements []nftables.SetElement, do func([]nftables.SetElement) err
 
 func (s *set) declare(table *nftables.Table) *nftables.Set {
 	return &nftables.Set{
-		Table: table, Name: s.name, KeyType: s.key, DataType: s.data, IsMap: s.data.Name != "", Interval: s.interval,
+		Table: table, Name: s.name, KeyType: s.key, DataType: s.data, IsMap: s.data.Name != "",
 		Concatenation: strings.Contains(s.key.Name, " . "),
 	}
 }
