@@ -36,6 +36,7 @@ func (n *Network) applyVPC(r *router, s aws.Snapshot) error {
 	if err := netns.Do(r.path, func() error { return errors.Join(applyGateways(s), r.applyRoutes(s, cables)) }); err != nil {
 		return err
 	}
+	r.metadata.setLimits(s)
 	return r.applyRules(s, cables)
 }
 

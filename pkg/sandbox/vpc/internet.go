@@ -66,6 +66,7 @@ func becomeRouter() error {
 		// Sources are judged by rules, and what goes out by the link that it came from is no reason for advice.
 		{"conf/all/rp_filter", "0"}, {"conf/default/rp_filter", "0"},
 		{"conf/all/send_redirects", "0"}, {"conf/default/send_redirects", "0"},
+		{"conf/all/accept_local", "1"}, // a router's ICMP errors come back to it from a NAT gateway
 	} {
 		errs = append(errs, netns.Sysctl("ipv4/"+setting[0], setting[1]))
 	}

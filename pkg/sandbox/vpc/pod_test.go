@@ -21,7 +21,7 @@ func pod(t *testing.T, n *vpc.Network, instance, address string) (path string) {
 	only := &net.IPNet{IP: ip, Mask: net.CIDRMask(32, 32)}
 	gateway := net.IPv4(100, 64, ip[2]&0xe0, 1)
 	everywhere := &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
-	path = n.InstancePath(instance) + "-" + address
+	path = n.InstancePath("pod-" + address)
 	require.NoError(t, netns.Create(path))
 	inside, err := vishnetns.GetFromPath(path)
 	require.NoError(t, err)

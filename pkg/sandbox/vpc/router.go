@@ -5,7 +5,6 @@ package vpc
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 
 	vishnetns "github.com/vishvananda/netns"
@@ -23,7 +22,7 @@ type router struct {
 	netns    vishnetns.NsHandle
 	firewall firewall
 	tables   map[string]int // the kernel's tables of route tables
-	metadata *http.Server
+	metadata metadata
 }
 
 // shortName fits an id into the kernel's 15 characters.
@@ -85,9 +84,7 @@ func (n *Network) addRouter(vpcID string) (err error) {
 }
 
 func (r *router) close() {
-	if r.metadata != nil {
-		r.metadata.Close()
-	}
+	r.metadata.close()
 	if r.netns.IsOpen() {
 		r.netns.Close()
 	}

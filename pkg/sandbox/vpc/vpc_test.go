@@ -223,23 +223,6 @@ func TestNobodyAnswersForAnAddressThatNoENIHolds(t *testing.T) {
 	require.ErrorContains(t, err, "timeout", "and nobody tells the sender")
 }
 
-func TestTheMetadataServiceKnowsWhoAsks(t *testing.T) {
-	n := start(t)
-	s := twoInstances()
-	require.NoError(t, n.Apply(s))
-	require.NoError(t, n.ServeMetadata(func(vpcID string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			id, _ := vpc.InstanceOf(s, vpcID, netip.MustParseAddrPort(r.RemoteAddr).Addr())
-			_, _ = io.WriteString(w, id)
-		})
-	}))
-	for _, id := range []string{"i-a", "i-b"} {
-		who, err := get(n.InstancePath(id), "", "http://"+vpc.MetadataAddress+":80")
-		require.NoError(t, err)
-		require.Equal(t, id, who)
-	}
-}
-
 func TestApplyAgainChangesNothingAndTerminationLeavesNothing(t *testing.T) {
 	n := start(t)
 	require.NoError(t, n.Apply(twoInstances()))
