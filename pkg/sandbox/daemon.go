@@ -164,6 +164,9 @@ func (d *daemon) startAWS(ctx context.Context) error {
 	}
 	d.endpoint = address
 	d.network.Plug(id, d.network.AWSPath(), "eks")
+	if err := d.buildPeer(ctx, api); err != nil {
+		return fmt.Errorf("peered VPC: %w", err)
+	}
 	if err := d.apply(ctx); err != nil {
 		return err
 	}

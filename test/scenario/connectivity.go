@@ -18,10 +18,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// What a user is told of the sandbox: its cluster, and its host on the internet.
+// What a user is told of the sandbox: its cluster, and its hosts on the internet and in a peered VPC.
 const (
 	clusterName  = "dovetail-sandbox"
 	internetHost = "203.0.113.80"
+	peerHost     = "192.168.0.80"
 )
 
 // Ports of the scenario's listeners.
@@ -64,6 +65,7 @@ const (
 	pathAPIServer      = "pod to API server (TLS)"
 	pathInternet       = "pod to internet: seen by the host"
 	pathTranslated     = "pod to internet: seen by the NAT gateway"
+	pathPeered         = "pod to peered VPC"
 )
 
 // CheckProbes joins what is wrong with any of them.
@@ -79,7 +81,7 @@ func CheckProbes(probes []Probe) error {
 func CheckMatrix(probes []Probe) error {
 	problems := []error{CheckProbes(probes)}
 	for _, path := range []string{
-		pathSameNode, pathOtherNode, pathOtherZone, pathOwnNodeToPod, pathOtherNodeToPod, pathPodToNode, pathAPIServer, pathInternet, pathTranslated,
+		pathSameNode, pathOtherNode, pathOtherZone, pathOwnNodeToPod, pathOtherNodeToPod, pathPodToNode, pathAPIServer, pathInternet, pathTranslated, pathPeered,
 	} {
 		if !slices.ContainsFunc(probes, func(probe Probe) bool { return probe.Path == path }) {
 			problems = append(problems, fmt.Errorf("%s: not tried, because the pods do not lie so", path))
@@ -98,9 +100,9 @@ func (s site) dialler() *corev1.Pod  { return s.pods[0] }
 func (s site) listener() *corev1.Pod { return s.pods[len(s.pods)-1] }
 
 // Connectivity tries, from one pod of every node: a pod on the same node, on another node of the zone where there is one,
-// in another zone; another node; from the node a pod of its own and of another node; the API server; and the internet.
-// Every pod that is connected to must see the pod's or the node's own address; the internet must see the NAT gateway's,
-// and the NAT gateway the node's.
+// in another zone; another node; from the node a pod of its own and of another node; the API server; the internet; and a
+// peered VPC. Every pod that is connected to must see the pod's or the node's own address; the internet must see the NAT
+// gateway's, and the NAT gateway and the peered VPC, which is in no block of the pod's VPC, the node's.
 func (s *Sandbox) Connectivity(ctx context.Context, workload Workload, nodes []Node) ([]Probe, error) {
 	sites, err := s.sites(ctx, workload, nodes)
 	if err != nil {
@@ -131,6 +133,7 @@ func (s *Sandbox) Connectivity(ctx context.Context, workload Workload, nodes []N
 			return nil, err
 		}
 		probes = append(probes, internet...)
+		probes = append(probes, s.probePeer(ctx, from))
 	}
 	return probes, nil
 }
@@ -263,6 +266,14 @@ func (s *Sandbox) natAddress(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("want one NAT gateway with one address, have %d gateways", len(out.NatGateways))
 	}
 	return aws.ToString(out.NatGateways[0].NatGatewayAddresses[0].PublicIp), nil
+}
+
+// probePeer asks the host in the peered VPC who it talks to.
+func (s *Sandbox) probePeer(ctx context.Context, from site) Probe {
+	pod := from.dialler()
+	url := "http://" + peerHost + "/"
+	saw, err := s.InPod(ctx, pod.Name, s.netprobe("get", url)...)
+	return Probe{Path: pathPeered, From: pod.Status.PodIP, To: url, Saw: strings.TrimSpace(saw), Want: from.node.Address.String(), Err: err}
 }
 
 // probeInternet asks the internet host who it talks to, then the NAT gateway whom it translated for that.

@@ -48,6 +48,7 @@ type Cloud struct {
 	routeTables     table[routeTable]
 	gateways        table[internetGateway]
 	natGateways     table[natGateway]
+	peerings        table[peering]
 	addresses       table[elasticAddress]
 	interfaces      table[networkInterface]
 	instances       table[instance]

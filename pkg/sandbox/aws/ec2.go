@@ -44,9 +44,9 @@ func ec2Actions() map[string]action {
 
 		"CreateRouteTable":             write("VpcId TagSpecification", (*request).createRouteTable),
 		"AssociateRouteTable":          write("RouteTableId SubnetId", (*request).associateRouteTable),
-		"CreateRoute":                  write("RouteTableId DestinationCidrBlock GatewayId NatGatewayId NetworkInterfaceId", (*request).createRoute),
+		"CreateRoute":                  write("RouteTableId DestinationCidrBlock GatewayId NatGatewayId NetworkInterfaceId VpcPeeringConnectionId", (*request).createRoute),
 		"DescribeRouteTables":          read("RouteTableId"+paged, (*request).describeRouteTables),
-		"ReplaceRoute":                 write("RouteTableId DestinationCidrBlock GatewayId NatGatewayId NetworkInterfaceId", (*request).replaceRoute),
+		"ReplaceRoute":                 write("RouteTableId DestinationCidrBlock GatewayId NatGatewayId NetworkInterfaceId VpcPeeringConnectionId", (*request).replaceRoute),
 		"DeleteRoute":                  write("RouteTableId DestinationCidrBlock", (*request).deleteRoute),
 		"DeleteRouteTable":             write("RouteTableId", (*request).deleteRouteTable),
 		"DisassociateRouteTable":       write("AssociationId", (*request).disassociateRouteTable),
@@ -62,6 +62,11 @@ func ec2Actions() map[string]action {
 		"CreateNatGateway":             write("SubnetId AllocationId ConnectivityType TagSpecification", (*request).createNATGateway),
 		"DescribeNatGateways":          read("NatGatewayId"+paged, (*request).describeNATGateways),
 		"DeleteNatGateway":             write("NatGatewayId", (*request).deleteNATGateway),
+
+		"CreateVpcPeeringConnection":    write("VpcId PeerVpcId PeerOwnerId PeerRegion TagSpecification", (*request).createPeering),
+		"AcceptVpcPeeringConnection":    write("VpcPeeringConnectionId", (*request).acceptPeering),
+		"DescribeVpcPeeringConnections": read("VpcPeeringConnectionId"+paged, (*request).describePeerings),
+		"DeleteVpcPeeringConnection":    write("VpcPeeringConnectionId", (*request).deletePeering),
 
 		"CreateSecurityGroup":           write("VpcId GroupName GroupDescription TagSpecification", (*request).createSecurityGroup),
 		"AuthorizeSecurityGroupIngress": write("GroupId TagSpecification "+permissions, (*request).authorizeIngress),

@@ -74,6 +74,7 @@ var (
 	kindVPC         = kind{"vpc", "InvalidVpcID.NotFound", "InvalidVpcID.Malformed", "The vpc ID '%s' does not exist"}
 	kindGroup       = kind{"sg", "InvalidGroup.NotFound", "InvalidGroupId.Malformed", "The security group '%s' does not exist"}
 	kindRouteTable  = kind{"rtb", "InvalidRouteTableID.NotFound", "InvalidRouteTableId.Malformed", "The routeTable ID '%s' does not exist"}
+	kindPeering     = kind{"pcx", "InvalidVpcPeeringConnectionID.NotFound", "InvalidVpcPeeringConnectionId.Malformed", "The vpcPeeringConnection ID '%s' does not exist"}
 	kindGateway     = kind{"igw", "InvalidInternetGatewayID.NotFound", "InvalidInternetGatewayId.Malformed", "The internetGateway ID '%s' does not exist"}
 	kindNAT         = kind{"nat", "NatGatewayNotFound", "NatGatewayMalformed", "NatGateway %s was not found"}
 	kindAddress     = kind{"eipalloc", "InvalidAllocationID.NotFound", "InvalidAllocationID.Malformed", "The allocation ID '%s' does not exist"}
@@ -83,7 +84,7 @@ var (
 	kindCapacity    = kind{"cr", "InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed", "The capacity reservation ID '%s' does not exist"}
 	kindPlacement   = kind{"pg", "InvalidPlacementGroupId.NotFound", "InvalidPlacementGroupId.Malformed", "The placement group ID '%s' does not exist"}
 	taggableKinds   = []kind{
-		kindInstance, kindInterface, kindSubnet, kindVPC, kindGroup, kindRule, kindRouteTable, kindGateway, kindNAT, kindAddress, kindReservation, kindTemplate,
+		kindInstance, kindInterface, kindSubnet, kindVPC, kindGroup, kindRule, kindRouteTable, kindGateway, kindNAT, kindPeering, kindAddress, kindReservation, kindTemplate,
 		kindCapacity, kindPlacement,
 	}
 	kindAssociation = kind{"rtbassoc", "InvalidAssociationID.NotFound", "InvalidAssociationID.Malformed", "The association ID '%s' does not exist"}

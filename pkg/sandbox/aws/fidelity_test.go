@@ -24,16 +24,17 @@ const (
 
 // remarks say what a call does not do, beyond refusing parameters.
 var remarks = map[string]string{
-	"AllocateAddress":           "addresses are of 198.51.100.0/24",
-	"CreateFleet":               "types other than `instant`; the strategy `diversified`; the depths of spot pools are invented; a dry run looks at no pool, as EC2's",
-	"CreateLaunchTemplate":      "image ids by SSM parameter",
-	"CreateNatGateway":          "private gateways",
-	"DescribeImages":            "images other than EKS's of Amazon Linux and Bottlerocket (`image.go`)",
-	"DescribeInstanceAttribute": "attributes other than `userData`, `instanceType`, `sourceDestCheck` and `groupSet`",
-	"DescribeInstanceStatus":    "failed checks of the system and of volumes",
-	"DescribeSpotPriceHistory":  "history: there is the present price of each pool alone, and it is invented",
-	"RunInstances":              "markets other than spot",
-	"CreateSecurityGroup":       "groups outside a VPC",
+	"AllocateAddress":            "addresses are of 198.51.100.0/24",
+	"CreateFleet":                "types other than `instant`; the strategy `diversified`; the depths of spot pools are invented; a dry run looks at no pool, as EC2's",
+	"CreateLaunchTemplate":       "image ids by SSM parameter",
+	"CreateNatGateway":           "private gateways",
+	"CreateVpcPeeringConnection": "peering with another account or Region; rules that name groups of the other VPC",
+	"DescribeImages":             "images other than EKS's of Amazon Linux and Bottlerocket (`image.go`)",
+	"DescribeInstanceAttribute":  "attributes other than `userData`, `instanceType`, `sourceDestCheck` and `groupSet`",
+	"DescribeInstanceStatus":     "failed checks of the system and of volumes",
+	"DescribeSpotPriceHistory":   "history: there is the present price of each pool alone, and it is invented",
+	"RunInstances":               "markets other than spot",
+	"CreateSecurityGroup":        "groups outside a VPC",
 }
 
 func TestTheTableOfFidelityIsCurrent(t *testing.T) {

@@ -31,6 +31,7 @@ func (r *request) replaceRoute(in *ec2.ReplaceRouteInput) (*ec2.ReplaceRouteOutp
 	}
 	target, err := r.routeTarget(t, &ec2.CreateRouteInput{
 		GatewayId: in.GatewayId, NatGatewayId: in.NatGatewayId, NetworkInterfaceId: in.NetworkInterfaceId,
+		VpcPeeringConnectionId: in.VpcPeeringConnectionId,
 	})
 	if err != nil {
 		return nil, err

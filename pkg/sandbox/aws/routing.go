@@ -20,7 +20,7 @@ type routeTable struct {
 
 type route struct {
 	destination netip.Prefix
-	target      string // id of an internet gateway, NAT gateway or interface
+	target      string // id of an internet gateway, NAT gateway, interface or peering
 }
 
 func (r *request) createRouteTable(in *ec2.CreateRouteTableInput) (*ec2.CreateRouteTableOutput, error) {
@@ -94,7 +94,7 @@ func (r *request) createRoute(in *ec2.CreateRouteInput) (*ec2.CreateRouteOutput,
 
 func (r *request) routeTarget(t *routeTable, in *ec2.CreateRouteInput) (string, error) {
 	var targets []string
-	for _, id := range []*string{in.GatewayId, in.NatGatewayId, in.NetworkInterfaceId} {
+	for _, id := range []*string{in.GatewayId, in.NatGatewayId, in.NetworkInterfaceId, in.VpcPeeringConnectionId} {
 		if id != nil {
 			targets = append(targets, *id)
 		}
@@ -119,6 +119,14 @@ func (r *request) routeTarget(t *routeTable, in *ec2.CreateRouteInput) (string, 
 			return "", err
 		}
 		of = g.subnet.vpc
+	case in.VpcPeeringConnectionId != nil:
+		p, err := r.peerings.one(kindPeering, "vpcPeeringConnectionId", in.VpcPeeringConnectionId)
+		if err != nil {
+			return "", err
+		}
+		if p.joins(t.vpc) {
+			of = t.vpc
+		}
 	default:
 		n, err := r.interfaces.one(kindInterface, "networkInterfaceId", in.NetworkInterfaceId)
 		if err != nil {
@@ -141,6 +149,10 @@ func (c *Cloud) blackhole(target string) bool {
 	case "nat":
 		g := c.natGateways.get(target)
 		return g == nil || g.state != ec2types.NatGatewayStateAvailable
+	}
+	if idPrefix(target) == "pcx" {
+		p := c.peerings.get(target)
+		return p == nil || p.state != ec2types.VpcPeeringConnectionStateReasonCodeActive
 	}
 	n := c.interfaces.get(target)
 	return n == nil || n.attachment == nil
@@ -214,6 +226,8 @@ func (r *request) describeRouteTable(t *routeTable) ec2types.RouteTable {
 			described.GatewayId = target
 		case "nat":
 			described.NatGatewayId = target
+		case "pcx":
+			described.VpcPeeringConnectionId = target
 		default:
 			described.NetworkInterfaceId = target
 		}

@@ -21,6 +21,7 @@ type Snapshot struct {
 	RouteTables      []RouteTable
 	InternetGateways []InternetGateway
 	NATGateways      []NATGateway
+	Peerings         []Peering
 	SecurityGroups   []SecurityGroup
 	Instances        []Instance
 	Interfaces       []Interface
@@ -49,7 +50,7 @@ type RouteTable struct {
 	Routes    []Route
 }
 
-// Route has the target "local", or the id of an internet gateway, a NAT gateway or an interface. A route
+// Route has the target "local", or the id of an internet gateway, a NAT gateway, an interface or a peering. A route
 // whose target is gone is a blackhole.
 type Route struct {
 	Destination netip.Prefix
@@ -66,6 +67,9 @@ type NATGateway struct {
 	ID, VPCID, SubnetID, InterfaceID, State string
 	PrivateIP, PublicIP                     netip.Addr
 }
+
+// Peering joins two VPCs; only active ones are listed.
+type Peering struct{ ID, Requester, Accepter string }
 
 // SecurityGroup allows what a rule allows; it is stateful.
 type SecurityGroup struct {
@@ -154,6 +158,11 @@ func (c *Cloud) Snapshot() Snapshot {
 			ID: g.id, VPCID: g.subnet.vpc.id, SubnetID: g.subnet.id, InterfaceID: g.owner.id, State: string(g.state),
 			PrivateIP: g.owner.primary, PublicIP: g.address.public,
 		})
+	}
+	for _, p := range c.peerings.all() {
+		if p.state == ec2types.VpcPeeringConnectionStateReasonCodeActive {
+			s.Peerings = append(s.Peerings, Peering{ID: p.id, Requester: p.requester.id, Accepter: p.accepter.id})
+		}
 	}
 	for _, g := range c.groups.all() {
 		s.SecurityGroups = append(s.SecurityGroups, snapshotGroup(g))

@@ -57,6 +57,7 @@ func (r *request) taggables() []taggable {
 		taggableTable("rtb", ec2types.ResourceTypeRouteTable, &r.routeTables, func(t *routeTable) map[string]string { return t.tags }),
 		taggableTable("igw", ec2types.ResourceTypeInternetGateway, &r.gateways, func(g *internetGateway) map[string]string { return g.tags }),
 		taggableTable("nat", ec2types.ResourceTypeNatgateway, &r.natGateways, func(g *natGateway) map[string]string { return g.tags }),
+		taggableTable("pcx", ec2types.ResourceTypeVpcPeeringConnection, &r.peerings, func(p *peering) map[string]string { return p.tags }),
 		taggableTable("eipalloc", ec2types.ResourceTypeElasticIp, &r.addresses, func(a *elasticAddress) map[string]string { return a.tags }),
 		taggableTable("lt", ec2types.ResourceTypeLaunchTemplate, &r.templates, func(t *launchTemplate) map[string]string { return t.tags }),
 		taggableTable("pg", ec2types.ResourceTypePlacementGroup, &r.placementGroups, func(g *placementGroup) map[string]string { return g.tags }),

@@ -170,6 +170,8 @@ var plainLists = map[string]bool{
 	"VCpuInfo.ValidThreadsPerCore":                  true,
 	"Vpc.CidrBlockAssociationSet":                   true,
 	"Vpc.Ipv6CidrBlockAssociationSet":               true,
+	"VpcPeeringConnectionVpcInfo.CidrBlockSet":      true,
+	"VpcPeeringConnectionVpcInfo.Ipv6CidrBlockSet":  true,
 }
 
 // iamProtocol spells names as the Query protocol of IAM and STS does: as the fields, with list items named "member".

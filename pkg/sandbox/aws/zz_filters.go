@@ -26,6 +26,7 @@ var simulatedFilters = map[string]string{
 	"DescribeSpotPriceHistory":       "availability-zone instance-type product-description",
 	"DescribeSubnets":                "availability-zone availability-zone-id availabilityZone availabilityZoneId available-ip-address-count cidr cidr-block cidrBlock map-public-ip-on-launch owner-id state subnet-id tag-key tag: vpc-id",
 	"DescribeTags":                   "key resource-id resource-type tag-key tag: value",
+	"DescribeVpcPeeringConnections":  "accepter-vpc-info.vpc-id requester-vpc-info.vpc-id status-code tag-key tag: vpc-peering-connection-id",
 	"DescribeVpcs":                   "cidr cidr-block-association.cidr-block is-default owner-id state tag-key tag: vpc-id",
 	"GetSubnetCidrReservations":      "reservationType subnet-id tag-key tag:",
 }
@@ -45,5 +46,6 @@ var otherFilters = map[string]string{
 	"DescribeSecurityGroups":         "egress.ip-permission.cidr egress.ip-permission.from-port egress.ip-permission.group-id egress.ip-permission.group-name egress.ip-permission.ipv6-cidr egress.ip-permission.prefix-list-id egress.ip-permission.protocol egress.ip-permission.to-port egress.ip-permission.user-id ip-permission.cidr ip-permission.from-port ip-permission.group-id ip-permission.group-name ip-permission.ipv6-cidr ip-permission.prefix-list-id ip-permission.protocol ip-permission.to-port ip-permission.user-id",
 	"DescribeSpotPriceHistory":       "availability-zone-id spot-price timestamp",
 	"DescribeSubnets":                "customer-owned-ipv4-pool default-for-az enable-dns64 enable-lni-at-device-index ipv6-cidr-block-association.association-id ipv6-cidr-block-association.ipv6-cidr-block ipv6-cidr-block-association.state ipv6-native map-customer-owned-ip-on-launch outpost-arn private-dns-name-options-on-launch.hostname-type subnet-arn",
+	"DescribeVpcPeeringConnections":  "accepter-vpc-info.cidr-block accepter-vpc-info.owner-id expiration-time requester-vpc-info.cidr-block requester-vpc-info.owner-id status-message",
 	"DescribeVpcs":                   "cidr-block-association.association-id cidr-block-association.state dhcp-options-id ipv6-cidr-block-association.association-id ipv6-cidr-block-association.ipv6-cidr-block ipv6-cidr-block-association.ipv6-pool ipv6-cidr-block-association.state",
 }

@@ -5,6 +5,7 @@ package vpc
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -19,8 +20,11 @@ func (n *Network) Apply(s aws.Snapshot) error {
 	if err := errors.Join(n.applyInstances(s), n.applyNATGateways(s), n.applyRouters(s)); err != nil {
 		return err
 	}
+	if err := n.applyPeerings(s); err != nil {
+		return err
+	}
 	for _, vpc := range s.VPCs {
-		if err := n.applyVPC(n.routers[vpc.ID], scope(s, vpc.ID)); err != nil {
+		if err := n.applyVPC(n.routers[vpc.ID], scope(s, vpc.ID), peers(s, vpc.ID)); err != nil {
 			return fmt.Errorf("router of %s: %w", vpc.ID, err)
 		}
 	}
@@ -28,16 +32,16 @@ func (n *Network) Apply(s aws.Snapshot) error {
 }
 
 // applyVPC makes a router what its part of the snapshot says.
-func (n *Network) applyVPC(r *router, s aws.Snapshot) error {
+func (n *Network) applyVPC(r *router, s aws.Snapshot, peers map[string][]netip.Prefix) error {
 	cables := n.cables(s)
 	if err := r.applyCables(cables); err != nil {
 		return err
 	}
-	if err := netns.Do(r.path, func() error { return errors.Join(applyGateways(s), r.applyRoutes(s, cables)) }); err != nil {
+	if err := netns.Do(r.path, func() error { return errors.Join(applyGateways(s), r.applyRoutes(s, cables, peers)) }); err != nil {
 		return err
 	}
 	r.metadata.setLimits(s)
-	return r.applyRules(s, cables)
+	return r.applyRules(s, cables, peers)
 }
 
 // applyInstances keeps a namespace for each instance that runs, from its boot to its end.

@@ -21,10 +21,10 @@ const prefixBits = 28
 
 // addGroups lets through what security groups allow: first what leaves the sender's ENI, then what enters the receiver's. A
 // map leads from the ENI's link to the chain of its groups, so the cost of a packet does not grow with the number of ENIs;
-// a group that is a peer is a set of its members' addresses and one of their prefixes.
+// a group that is a peer is a set of its members' addresses and one of their prefixes. Open links are not an ENI's.
 //
 // Tracked connections pass whatever the groups say now, as EC2's do.
-func (r *ruleset) addGroups(s aws.Snapshot, cables map[string]cable) {
+func (r *ruleset) addGroups(s aws.Snapshot, cables map[string]cable, open []string) {
 	groups := map[string]aws.SecurityGroup{}
 	for _, group := range s.SecurityGroups {
 		groups[group.ID] = group
@@ -56,7 +56,9 @@ func (r *ruleset) addGroups(s aws.Snapshot, cables map[string]cable) {
 			used[strings.Join(held, ".")] = true
 			links.verdict(ifname(name), &expr.Verdict{Kind: expr.VerdictJump, Chain: direction.name + "." + strings.Join(held, ".")})
 		}
-		links.verdict(ifname(uplink), &expr.Verdict{Kind: expr.VerdictAccept})
+		for _, link := range open {
+			links.verdict(ifname(link), &expr.Verdict{Kind: expr.VerdictAccept})
+		}
 
 		single := map[string]bool{}
 		for _, combination := range slices.Sorted(maps.Keys(used)) {

@@ -96,8 +96,9 @@ func (n *Network) serveEcho() error {
 	if err != nil {
 		return fmt.Errorf("internet host: %w", err)
 	}
-	n.echo = &http.Server{Handler: http.HandlerFunc(tellWho)}
-	go func() { _ = n.echo.Serve(listener) }() // ends with Close
+	server := &http.Server{Handler: http.HandlerFunc(tellWho)}
+	n.hosts = append(n.hosts, server)
+	go func() { _ = server.Serve(listener) }() // ends with Close
 	return nil
 }
 

@@ -5,6 +5,7 @@ package vpc
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -26,7 +27,7 @@ const (
 // applyRoutes keeps, in the main table, a route to each address and prefix, and swallows what is for the rest of the VPC:
 // nothing answers ARP for an address that nobody holds, and no packet for it leaves. Each route table is a table of the
 // kernel's, for the packets with its mark (see addMarks); what it leaves to "local" goes on to the main one.
-func (r *router) applyRoutes(s aws.Snapshot, cables map[string]cable) error {
+func (r *router) applyRoutes(s aws.Snapshot, cables map[string]cable, peers map[string][]netip.Prefix) error {
 	wanted := routes{}
 	for name, c := range cables {
 		link, err := netlink.LinkByName(name)
@@ -49,7 +50,7 @@ func (r *router) applyRoutes(s aws.Snapshot, cables map[string]cable) error {
 	}
 	r.numberTables(s)
 	for _, table := range s.RouteTables {
-		if err := wanted.addTable(r.tables[table.ID], table, s, cables); err != nil {
+		if err := wanted.addTable(r.tables[table.ID], table, s, cables, peers); err != nil {
 			return fmt.Errorf("route table %s: %w", table.ID, err)
 		}
 	}
@@ -83,7 +84,7 @@ func (r *router) numberTables(s aws.Snapshot) {
 }
 
 // addTable adds what a route table says. A target that is not there, and no route, swallow packets, as EC2's router does.
-func (w routes) addTable(number int, table aws.RouteTable, s aws.Snapshot, cables map[string]cable) error {
+func (w routes) addTable(number int, table aws.RouteTable, s aws.Snapshot, cables map[string]cable, peers map[string][]netip.Prefix) error {
 	w.add(number, netlink.Route{Dst: ipNet(everywhere), Type: unix.RTN_BLACKHOLE})
 	interfaces := map[string]string{} // by NAT gateway
 	for _, gateway := range s.NATGateways {
@@ -99,6 +100,10 @@ func (w routes) addTable(number int, table aws.RouteTable, s aws.Snapshot, cable
 			kernels.Type = unix.RTN_THROW
 		case kind == "igw":
 			kernels, err = through(uplink, neighbor, route.Destination)
+		case kind == "pcx":
+			if _, ok := peers[peeringLink(route.Target)]; ok {
+				kernels, err = through(peeringLink(route.Target), neighbor, route.Destination)
+			}
 		default:
 			eni := route.Target
 			if kind == "nat" {

@@ -4,6 +4,7 @@ package vpc
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -24,12 +25,12 @@ var (
 )
 
 // applyRules makes the router's table what the snapshot says.
-func (r *router) applyRules(s aws.Snapshot, cables map[string]cable) error {
+func (r *router) applyRules(s aws.Snapshot, cables map[string]cable, peers map[string][]netip.Prefix) error {
 	rules := &ruleset{}
-	rules.addAddressCheck(cables)
+	rules.addAddressCheck(cables, peers)
 	rules.addMarks(cables, r.tables)
 	rules.addPublicAddresses(s)
-	rules.addGroups(s, cables)
+	rules.addGroups(s, cables, append(slices.Sorted(maps.Keys(peers)), uplink))
 	if err := r.firewall.apply(rules); err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
@@ -37,15 +38,17 @@ func (r *router) applyRules(s aws.Snapshot, cables map[string]cable) error {
 }
 
 // addAddressCheck drops what an ENI sends with an address that it does not hold, and what it would get that is for another:
-// EC2's source/destination check, which can be off.
-func (r *ruleset) addAddressCheck(cables map[string]cable) {
+// EC2's source/destination check, which can be off. From a peered VPC come its own addresses only.
+func (r *ruleset) addAddressCheck(cables map[string]cable, peers map[string][]netip.Prefix) {
 	linkAndAddress := nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)
-	unchecked := r.set("unchecked", nftables.TypeIFName)
+	senders, receivers := r.set("senders", nftables.TypeIFName), r.set("receivers", nftables.TypeIFName) // that are not checked
 	addresses, prefixes := r.set("addresses", linkAndAddress), r.set("prefixes", linkAndAddress)
-	unchecked.add(ifname(uplink))
+	senders.add(ifname(uplink))
+	receivers.add(ifname(uplink))
 	for name, c := range cables {
 		if !c.eni.SourceDestCheck {
-			unchecked.add(ifname(name))
+			senders.add(ifname(name))
+			receivers.add(ifname(name))
 			continue
 		}
 		for _, p := range addressesOf(c.eni) {
@@ -59,20 +62,30 @@ func (r *ruleset) addAddressCheck(cables map[string]cable) {
 	}
 	const second = unix.IFNAMSIZ / 4 // register, after the link's name
 	for _, direction := range []struct {
-		name   string
-		hook   hook
-		link   expr.MetaKey
-		offset uint32
+		name      string
+		hook      hook
+		unchecked *set
+		link      expr.MetaKey
+		offset    uint32
 	}{
-		{"source", hook{nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw}, expr.MetaKeyIIFNAME, sourceOffset},
-		{"destination", hook{nftables.ChainTypeFilter, nftables.ChainHookForward, priorityDestination}, expr.MetaKeyOIFNAME, destinationOffset},
+		{"source", hook{nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw}, senders, expr.MetaKeyIIFNAME, sourceOffset},
+		{"destination", hook{nftables.ChainTypeFilter, nftables.ChainHookForward, priorityDestination}, receivers, expr.MetaKeyOIFNAME, destinationOffset},
 	} {
 		check := r.chain(direction.name)
 		check.strict, check.hook = true, &direction.hook
 		link, address := loadMeta(direction.link, 0), loadAddress(direction.offset, second)
-		check.rule(link, in(unchecked), accept)
+		check.rule(link, in(direction.unchecked), accept)
 		check.rule(link, address, in(addresses), accept)
 		check.rule(link, address, cut(prefixBits, second), in(prefixes), accept)
+		for _, peer := range slices.Sorted(maps.Keys(peers)) {
+			if direction.unchecked == receivers {
+				receivers.add(ifname(peer))
+				continue
+			}
+			for _, cidr := range peers[peer] {
+				check.rule(link, is(ifname(peer)), within(cidr, sourceOffset), accept)
+			}
+		}
 	}
 }
 

@@ -13,7 +13,8 @@
 //     is filtered, as packets stay there; nor is the metadata service;
 //   - is the internet gateway: it translates between an ENI's primary address and its public one.
 //
-// The internet is a namespace with a host that tells who asks it.
+// A peering is a link between two routers that carries what is from the one VPC for the other. The internet is a namespace with
+// a host that tells who asks it.
 //
 // Not simulated: network ACLs, flow logs, the VPC's DNS and time service, IPv6, gateway and interface endpoints, route
 // tables of gateways, limits of bandwidth, of packets and of tracked connections.
@@ -47,14 +48,14 @@ const (
 
 // Network is the packets of an account's VPCs.
 type Network struct {
-	dir  string // of the namespaces' files
-	echo *http.Server
+	dir string // of the namespaces' files
 
 	mu          sync.Mutex
 	routers     map[string]*router     // by VPC
 	natGateways map[string]*natGateway // by id
 	plugged     map[string]port        // by interface
 	metadata    func(vpcID string) http.Handler
+	hosts       []*http.Server // that tell who asks
 }
 
 // port is where an ENI that no instance owns ends.
@@ -82,8 +83,8 @@ func New(dir string) (_ *Network, err error) {
 
 // Close removes the namespaces; links end with them.
 func (n *Network) Close() {
-	if n.echo != nil {
-		n.echo.Close()
+	for _, server := range n.hosts {
+		server.Close()
 	}
 	for _, r := range n.routers {
 		r.close()
