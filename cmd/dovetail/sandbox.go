@@ -50,6 +50,7 @@ func newSandboxCommand() *cobra.Command {
 		newEnvCommand(&opts), newStatusCommand(&opts), newLoadCommand(&opts), newValuesCommand(&opts), newExecCommand(&opts), newAWSCommand(&opts), newFaultCommand(&opts),
 	)
 	command.AddCommand(internalCommands(&opts)...)
+	command.AddCommand(newCaptureCommand(&opts), newCaptureLinksCommand())
 	return command
 }
 
@@ -163,7 +164,7 @@ func newLoadCommand(opts *sandbox.Options) *cobra.Command {
 func newExecCommand(opts *sandbox.Options) *cobra.Command {
 	var instance, pod, host string
 	command := &cobra.Command{
-		Use: "exec [--instance ID | --pod NAMESPACE/NAME | --host vpc|internet] -- COMMAND [ARG...]", Short: "Run a command inside",
+		Use: "exec [--instance ID | --pod NAMESPACE/NAME | --host vpc|internet|peer] -- COMMAND [ARG...]", Short: "Run a command inside",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := sandbox.Open(opts.Dir)
@@ -186,7 +187,7 @@ func newExecCommand(opts *sandbox.Options) *cobra.Command {
 	}
 	command.Flags().StringVar(&instance, "instance", "", "an instance's id")
 	command.Flags().StringVar(&pod, "pod", "", "a pod's namespace and name: its network namespace")
-	command.Flags().StringVar(&host, "host", "", "vpc (the router) or internet (the host there)")
+	command.Flags().StringVar(&host, "host", "", "vpc (the router), internet (the host there) or peer (the host in the peered VPC)")
 	command.MarkFlagsMutuallyExclusive("instance", "pod", "host")
 	return command
 }

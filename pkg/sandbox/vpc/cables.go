@@ -52,13 +52,13 @@ func (n *Network) cables(s aws.Snapshot) map[string]cable {
 		} else {
 			continue
 		}
-		cables[routerEnd(eni.ID)] = c
+		cables[RouterEnd(eni.ID)] = c
 	}
 	return cables
 }
 
-// routerEnd of an ENI's pair.
-func routerEnd(eniID string) string { return shortName("v", eniID) }
+// RouterEnd is the link at the VPC's router that carries an ENI's packets.
+func RouterEnd(eniID string) string { return shortName("v", eniID) }
 
 func (r *router) applyCables(cables map[string]cable) error {
 	var missing []string

@@ -109,8 +109,8 @@ func (w routes) addTable(number int, table aws.RouteTable, s aws.Snapshot, cable
 			if kind == "nat" {
 				eni = interfaces[route.Target]
 			}
-			if c, ok := cables[routerEnd(eni)]; ok {
-				kernels, err = through(routerEnd(eni), c.eni.Primary, route.Destination)
+			if c, ok := cables[RouterEnd(eni)]; ok {
+				kernels, err = through(RouterEnd(eni), c.eni.Primary, route.Destination)
 			}
 		}
 		if err != nil {
