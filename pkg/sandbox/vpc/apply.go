@@ -41,7 +41,10 @@ func (n *Network) applyVPC(r *router, s aws.Snapshot, peers map[string][]netip.P
 		return err
 	}
 	r.metadata.setLimits(s)
-	return r.applyRules(s, cables, peers)
+	if err := r.applyRules(s, cables, peers); err != nil {
+		return err
+	}
+	return r.applyHolders(cables)
 }
 
 // applyInstances keeps a namespace for each instance that runs, from its boot to its end.

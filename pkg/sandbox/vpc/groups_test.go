@@ -119,12 +119,12 @@ func TestAGroupThatIsAPeerMeansThePrefixesOfItsENIsToo(t *testing.T) {
 	require.Error(t, err, "the pods' group lets nothing out to this port")
 }
 
-func TestAConnectionLivesOnWhenItsRuleGoes(t *testing.T) {
-	n := start(t)
-	require.NoError(t, n.Apply(grouped(tcp(80, 80, "sg-client"))))
+// connected is a connection from the second instance to the first, and what tells whether a byte comes back on it.
+func connected(t *testing.T, n *vpc.Network) (echo func() error) {
+	t.Helper()
 	listener, err := netns.Listen(n.InstancePath("i-a"), "10.0.0.10:80")
 	require.NoError(t, err)
-	defer listener.Close()
+	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
 			conn, err := listener.Accept()
@@ -139,20 +139,59 @@ func TestAConnectionLivesOnWhenItsRuleGoes(t *testing.T) {
 		conn, err = net.DialTimeout("tcp", "10.0.0.10:80", 2*time.Second)
 		return err
 	}))
-	defer conn.Close()
-	echo := func() {
-		t.Helper()
-		require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
-		_, err := conn.Write([]byte("x"))
-		require.NoError(t, err)
-		_, err = io.ReadFull(conn, make([]byte, 1))
-		require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return func() error {
+		require.NoError(t, conn.SetDeadline(time.Now().Add(3*time.Second)))
+		if _, err := conn.Write([]byte("x")); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(conn, make([]byte, 1))
+		return err
 	}
-	echo()
+}
+
+func TestAConnectionLivesOnWhenItsRuleGoes(t *testing.T) {
+	n := start(t)
+	require.NoError(t, n.Apply(grouped(tcp(80, 80, "sg-client"))))
+	echo := connected(t, n)
+	require.NoError(t, echo())
 	require.NoError(t, n.Apply(grouped()))
-	echo()
-	_, err = get(n.InstancePath("i-b"), "", "http://10.0.0.10:80")
+	require.NoError(t, echo())
+	s := grouped()
+	hold(&s, 0, "sg-other")
+	require.NoError(t, n.Apply(s))
+	require.NoError(t, echo(), "nor when the ENI gets other groups")
+	_, err := get(n.InstancePath("i-b"), "", "http://10.0.0.10:80")
 	require.Error(t, err, "a new one is refused")
+}
+
+func TestAConnectionDoesNotPassToTheNextENIWithTheAddress(t *testing.T) {
+	n := start(t)
+	require.NoError(t, n.Apply(grouped(tcp(80, 80, "sg-client"))))
+	echo := connected(t, n)
+	require.NoError(t, echo())
+	s := grouped()
+	s.Interfaces[0].ID, s.Interfaces[0].MAC = "eni-00000000000000009", mac(9)
+	require.NoError(t, n.Apply(s))
+	require.Error(t, echo())
+}
+
+// TestTheDefaultGroupLetsItsMembersTalk has the rules that EC2 gives a VPC's default group.
+func TestTheDefaultGroupLetsItsMembersTalk(t *testing.T) {
+	n := start(t)
+	s := twoInstances()
+	own := aws.Rule{Protocol: "-1", FromPort: -1, ToPort: -1, Groups: []string{"sg-default"}}
+	s.SecurityGroups = append(s.SecurityGroups, aws.SecurityGroup{ID: "sg-default", VPCID: "vpc-1", Ingress: []aws.Rule{own}, Egress: []aws.Rule{everything}})
+	hold(&s, 0, "sg-default")
+	hold(&s, 1, "sg-default")
+	require.NoError(t, n.Apply(s))
+	whoami(t, n.InstancePath("i-a"), "10.0.0.10:80")
+	_, err := get(n.InstancePath("i-b"), "", "http://10.0.0.10:80")
+	require.NoError(t, err)
+	hold(&s, 1, "sg-all")
+	require.NoError(t, n.Apply(s))
+	_, err = get(n.InstancePath("i-b"), "", "http://10.0.0.10:80")
+	require.Error(t, err, "others are kept out, whatever they may send")
 }
 
 func TestUDPIsFilteredToo(t *testing.T) {

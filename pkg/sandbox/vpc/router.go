@@ -5,6 +5,7 @@ package vpc
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	vishnetns "github.com/vishvananda/netns"
@@ -23,6 +24,7 @@ type router struct {
 	firewall firewall
 	tables   map[string]int // the kernel's tables of route tables
 	metadata metadata
+	holders  map[netip.Prefix]string // the links of those who hold addresses
 }
 
 // shortName fits an id into the kernel's 15 characters.
