@@ -65,7 +65,9 @@ func TestBadInputIsRefusedWithTheSpecificationsCode(t *testing.T) {
 		"a configuration that is no JSON": {
 			func(a *skel.CmdArgs) { a.StdinData = []byte(`{"cniVersion":`) }, types.ErrDecodingFailure, "configuration is not valid"},
 		"a previous result that is none": {
-			func(a *skel.CmdArgs) { a.StdinData = configuration(t, dir, map[string]any{"prevResult": map[string]any{"ips": 7}}) },
+			func(a *skel.CmdArgs) {
+				a.StdinData = configuration(t, dir, map[string]any{"prevResult": map[string]any{"ips": 7}})
+			},
 			types.ErrDecodingFailure, "previous result is not valid"},
 		"arguments without a value": {
 			func(a *skel.CmdArgs) { a.Args = "K8S_POD_NAME" }, types.ErrInvalidEnvironmentVariables, "CNI_ARGS is not valid"},

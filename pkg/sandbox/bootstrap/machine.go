@@ -58,7 +58,7 @@ type Hardware struct {
 func Read(ctx context.Context, hardware func(instanceType string) (Hardware, bool)) (Machine, error) {
 	var m Machine
 	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled})
-	raw, err := m.Identity.read(ctx, client)
+	raw, err := m.read(ctx, client)
 	if err != nil {
 		return m, fmt.Errorf("instance metadata service: %w", err)
 	}
