@@ -135,11 +135,7 @@ func buildSecurityGroup(ctx context.Context, api *ec2.Client) error {
 	if err != nil {
 		return err
 	}
-	// A new group is not known everywhere at once.
-	exists := ec2.NewSecurityGroupExistsWaiter(api, func(o *ec2.SecurityGroupExistsWaiterOptions) {
-		o.MinDelay, o.MaxDelay = 20*time.Millisecond, time.Second
-	})
-	if err := exists.Wait(ctx, &ec2.DescribeSecurityGroupsInput{GroupIds: []string{GroupID}}, time.Minute); err != nil {
+	if err := waitForGroup(ctx, api, GroupID); err != nil {
 		return err
 	}
 	_, err = api.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
@@ -149,6 +145,14 @@ func buildSecurityGroup(ctx context.Context, api *ec2.Client) error {
 		}},
 	})
 	return err
+}
+
+// waitForGroup waits until a new group is known everywhere.
+func waitForGroup(ctx context.Context, api *ec2.Client, id string) error {
+	exists := ec2.NewSecurityGroupExistsWaiter(api, func(o *ec2.SecurityGroupExistsWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 20*time.Millisecond, time.Second
+	})
+	return exists.Wait(ctx, &ec2.DescribeSecurityGroupsInput{GroupIds: []string{id}}, time.Minute)
 }
 
 func (l layout) buildSubnets(ctx context.Context, api *ec2.Client) error {

@@ -68,6 +68,9 @@ func buildPeerGroup(ctx context.Context, api *ec2.Client, cluster []string) erro
 	if err != nil {
 		return err
 	}
+	if err := waitForGroup(ctx, api, peerGroupID); err != nil {
+		return err
+	}
 	everything := ec2types.IpPermission{IpProtocol: aws.String("-1")}
 	for _, cidr := range cluster {
 		everything.IpRanges = append(everything.IpRanges, ec2types.IpRange{CidrIp: aws.String(cidr)})
