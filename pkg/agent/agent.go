@@ -42,6 +42,8 @@ const (
 	linkTimeout = 30 * time.Second
 	// singlesFor is how long single addresses are asked for after a subnet had no /28.
 	singlesFor = 2 * time.Minute
+	// sweepPeriod is the mean time between looks for ENIs that were left behind.
+	sweepPeriod = 15 * time.Minute
 	// Back-off after EC2 refused, doubled each time, with jitter.
 	firstBackoff, lastBackoff = time.Second, 2 * time.Minute
 )
@@ -61,6 +63,7 @@ type Agent struct {
 
 	attached   []eni.ENI // all that EC2 says, the primary included
 	listed     bool
+	sweepAt    time.Time // of the next look for ENIs that were left behind; zero: at once
 	singlesTo  time.Time // until then addresses are asked for singly
 	backoff    time.Duration
 	notBefore  time.Time // of the next request to EC2 for more
@@ -205,6 +208,7 @@ func (a *Agent) step(ctx context.Context, asks int) (again bool, err error) {
 	if err := a.publish(ctx, s); err != nil {
 		return false, err
 	}
+	a.sweep(ctx)
 	if time.Now().Before(a.notBefore) {
 		return false, nil
 	}
@@ -314,7 +318,7 @@ func (a *Agent) perform(ctx context.Context, node *corev1.Node, s settings, plan
 	if plan.Action == pool.Assign {
 		assigned, err := a.enis.Assign(ctx, plan.ENI, plan.Unit, plan.Count)
 		if err != nil {
-			a.listed = eni.Classify(err) != eni.AddressLimit // what is there is not what we thought
+			a.listed = eni.Classify(err).Refused() // else it may have had its effect: assigning again could double it
 			return err
 		}
 		index := slices.IndexFunc(a.attached, func(e eni.ENI) bool { return e.ID == plan.ENI })
@@ -336,13 +340,34 @@ func (a *Agent) perform(ctx context.Context, node *corev1.Node, s settings, plan
 	created, err := a.enis.Create(ctx, eni.CreateParams{
 		Subnet: config.Spec.Subnet, SecurityGroups: groups, Unit: plan.Unit, Count: plan.Count, UsedIndexes: used, MaxENIs: g.ENIs,
 	})
-	if err != nil {
-		a.listed = eni.Classify(err) != eni.AttachmentLimit
+	if created.ID == "" {
+		if !eni.Classify(err).Refused() {
+			a.listed, a.sweepAt = false, time.Time{}
+		}
 		return err
+	}
+	if err != nil { // publish tries again
+		a.log.Warn("the ENI will be left behind when the instance ends; trying again", "error", err)
 	}
 	a.log.Info("attached an ENI", "eni", created.ID, "subnet", created.Subnet, "deviceIndex", created.DeviceIndex, "prefixes", created.Prefixes)
 	a.attached = append(a.attached, created)
 	return a.waitForLink(ctx, created.MAC)
+}
+
+// sweep deletes what an agent before this one, or a request whose reply was lost, has left behind.
+func (a *Agent) sweep(ctx context.Context) {
+	if time.Now().Before(a.sweepAt) {
+		return
+	}
+	deleted, err := a.enis.Sweep(ctx)
+	a.sweepAt = time.Now().Add(sweepPeriod/2 + rand.N(sweepPeriod)) //nolint:gosec // jitter
+	if err != nil {
+		a.sweepAt = time.Now().Add(time.Minute)
+		a.log.Warn("ENIs of this instance may be left behind; looking again in a minute", "error", err)
+	}
+	if len(deleted) > 0 {
+		a.log.Info("deleted ENIs that were left behind", "enis", deleted)
+	}
 }
 
 // publish makes the kernel right, then tells the plugin. ENIs whose link is not there yet are left out.

@@ -5,18 +5,15 @@
 package eni
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
-
-	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
 )
 
 // Tags on ENIs, those of aws-node where it has one.
@@ -38,8 +35,12 @@ type ENI struct {
 	Primary         netip.Addr
 	// Prefixes: delegated /28s, then secondary addresses as /32s.
 	Prefixes []netip.Prefix
-	// Ours: made for pods by this agent or one before it.
+	// Ours: made for pods by this agent or one before it, or by aws-node, and not tagged TagNoManage. Others are left alone.
 	Ours bool
+	// Detaching: on its way out, of no use for pods, and still counted by EC2.
+	Detaching bool
+	// NetworkCard that it is attached to. Device indexes are of a card; pods use card 0.
+	NetworkCard int
 	// DeleteOnTermination of the attachment.
 	DeleteOnTermination bool
 }
@@ -50,18 +51,31 @@ type Client struct {
 	InstanceID string
 	Cluster    string
 	subnets    map[string]netip.Prefix
+	once       aws.Retryer // see assignRetryer
 }
 
-// List returns the attached ENIs, by device index.
+// List returns the attached ENIs, by network card and device index.
 func (c *Client) List(ctx context.Context) ([]ENI, error) {
+	enis, err := c.describe(ctx, filter("attachment.instance-id", c.InstanceID))
+	if err != nil {
+		return nil, fmt.Errorf("listing the ENIs of %s: %w", c.InstanceID, err)
+	}
+	slices.SortFunc(enis, func(a, b ENI) int { return cmp.Or(a.NetworkCard-b.NetworkCard, a.DeviceIndex-b.DeviceIndex) })
+	return enis, nil
+}
+
+func filter(name, value string) ec2types.Filter {
+	return ec2types.Filter{Name: aws.String(name), Values: []string{value}}
+}
+
+// describe asks by filter, never by id: an id that EC2 does not know yet fails the call, a filter gives fewer items.
+func (c *Client) describe(ctx context.Context, filters ...ec2types.Filter) ([]ENI, error) {
 	var enis []ENI
-	pages := ec2.NewDescribeNetworkInterfacesPaginator(c.EC2, &ec2.DescribeNetworkInterfacesInput{
-		Filters: []ec2types.Filter{{Name: aws.String("attachment.instance-id"), Values: []string{c.InstanceID}}}, MaxResults: aws.Int32(100),
-	})
+	pages := ec2.NewDescribeNetworkInterfacesPaginator(c.EC2, &ec2.DescribeNetworkInterfacesInput{Filters: filters, MaxResults: aws.Int32(100)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("listing the ENIs of %s: %w", c.InstanceID, err)
+			return nil, err
 		}
 		for _, n := range page.NetworkInterfaces {
 			e, err := c.parse(n)
@@ -71,7 +85,6 @@ func (c *Client) List(ctx context.Context) ([]ENI, error) {
 			enis = append(enis, e)
 		}
 	}
-	slices.SortFunc(enis, func(a, b ENI) int { return a.DeviceIndex - b.DeviceIndex })
 	return enis, nil
 }
 
@@ -85,6 +98,8 @@ func (c *Client) parse(n ec2types.NetworkInterface) (ENI, error) {
 		e.DeviceIndex = int(aws.ToInt32(n.Attachment.DeviceIndex))
 		e.AttachmentID = aws.ToString(n.Attachment.AttachmentId)
 		e.DeleteOnTermination = aws.ToBool(n.Attachment.DeleteOnTermination)
+		e.Detaching = n.Attachment.Status == ec2types.AttachmentStatusDetaching
+		e.NetworkCard = int(aws.ToInt32(n.Attachment.NetworkCardIndex))
 	}
 	for _, p := range n.Ipv4Prefixes {
 		prefix, err := netip.ParsePrefix(aws.ToString(p.Ipv4Prefix))
@@ -112,7 +127,10 @@ func (c *Client) parse(n ec2types.NetworkInterface) (ENI, error) {
 			managed = aws.ToString(tag.Value) != "true"
 		}
 	}
-	e.Ours = instance == c.InstanceID && managed
+	// A trunk or an EFA belongs to its own controller, whatever its tags say; the primary ENI is the node's.
+	kind := n.InterfaceType == ec2types.NetworkInterfaceTypeInterface || n.InterfaceType == ""
+	primary := n.Attachment != nil && e.DeviceIndex == 0
+	e.Ours = instance == c.InstanceID && managed && kind && !primary && e.NetworkCard == 0
 	return e, nil
 }
 
@@ -134,116 +152,6 @@ func (c *Client) SubnetCIDR(ctx context.Context, id string) (netip.Prefix, error
 	}
 	c.subnets[id] = cidr
 	return cidr, nil
-}
-
-// CreateParams of a pod ENI.
-type CreateParams struct {
-	Subnet         string
-	SecurityGroups []string
-	Unit           pool.Unit
-	Count          int
-	// UsedIndexes are the device indexes that are taken; MaxENIs bounds those that exist.
-	UsedIndexes []int
-	MaxENIs     int
-}
-
-// Create makes an ENI with its prefixes or addresses and attaches it: two calls. When it cannot be attached it is deleted
-// again.
-func (c *Client) Create(ctx context.Context, p CreateParams) (ENI, error) {
-	input := &ec2.CreateNetworkInterfaceInput{
-		SubnetId: aws.String(p.Subnet), Groups: p.SecurityGroups, Description: aws.String("aws-K8S-" + c.InstanceID),
-		TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeNetworkInterface, Tags: c.tags()}},
-	}
-	if p.Unit == pool.Prefix {
-		input.Ipv4PrefixCount = aws.Int32(int32(p.Count)) //nolint:gosec // at most the slots of an ENI
-	} else {
-		input.SecondaryPrivateIpAddressCount = aws.Int32(int32(p.Count)) //nolint:gosec // as above
-	}
-	created, err := c.EC2.CreateNetworkInterface(ctx, input)
-	if err != nil {
-		return ENI{}, fmt.Errorf("creating an ENI in %s: %w", p.Subnet, err)
-	}
-	e, err := c.parse(*created.NetworkInterface)
-	if err == nil {
-		e.Ours = true
-		err = c.attach(ctx, &e, p)
-	}
-	if err != nil {
-		_, deletion := c.EC2.DeleteNetworkInterface(context.WithoutCancel(ctx), &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: created.NetworkInterface.NetworkInterfaceId})
-		return ENI{}, errors.Join(err, deletion)
-	}
-	return e, nil
-}
-
-func (c *Client) tags() []ec2types.Tag {
-	tag := func(key, value string) ec2types.Tag {
-		return ec2types.Tag{Key: aws.String(key), Value: aws.String(value)}
-	}
-	return []ec2types.Tag{
-		tag(TagInstance, c.InstanceID), tag(TagCluster, c.Cluster), tag(TagOwner, ownerValue), tag(TagCreated, time.Now().UTC().Format(time.RFC3339)),
-	}
-}
-
-// attach takes the lowest free device index. Somebody else may have taken it meanwhile: then the next.
-func (c *Client) attach(ctx context.Context, e *ENI, p CreateParams) error {
-	for index := 1; index < p.MaxENIs; index++ {
-		if slices.Contains(p.UsedIndexes, index) {
-			continue
-		}
-		out, err := c.EC2.AttachNetworkInterface(ctx, &ec2.AttachNetworkInterfaceInput{
-			NetworkInterfaceId: aws.String(e.ID), InstanceId: aws.String(c.InstanceID), DeviceIndex: aws.Int32(int32(index)), //nolint:gosec // at most the ENIs of an instance
-		})
-		if err == nil {
-			e.DeviceIndex, e.AttachmentID = index, aws.ToString(out.AttachmentId)
-			return nil
-		}
-		if Classify(err) != IndexTaken {
-			return fmt.Errorf("attaching ENI %s: %w", e.ID, err)
-		}
-	}
-	return fmt.Errorf("attaching ENI %s: no device index below %d is free", e.ID, p.MaxENIs)
-}
-
-// DeleteOnTermination makes EC2 delete the ENI with the instance: an attached one is left behind otherwise.
-func (c *Client) DeleteOnTermination(ctx context.Context, e ENI) error {
-	_, err := c.EC2.ModifyNetworkInterfaceAttribute(ctx, &ec2.ModifyNetworkInterfaceAttributeInput{
-		NetworkInterfaceId: aws.String(e.ID),
-		Attachment:         &ec2types.NetworkInterfaceAttachmentChanges{AttachmentId: aws.String(e.AttachmentID), DeleteOnTermination: aws.Bool(true)},
-	})
-	if err != nil {
-		return fmt.Errorf("setting DeleteOnTermination of ENI %s: %w", e.ID, err)
-	}
-	return nil
-}
-
-// Assign adds prefixes or addresses to an attached ENI and returns them.
-func (c *Client) Assign(ctx context.Context, id string, unit pool.Unit, count int) ([]netip.Prefix, error) {
-	input := &ec2.AssignPrivateIpAddressesInput{NetworkInterfaceId: aws.String(id)}
-	if unit == pool.Prefix {
-		input.Ipv4PrefixCount = aws.Int32(int32(count)) //nolint:gosec // at most the slots of an ENI
-	} else {
-		input.SecondaryPrivateIpAddressCount = aws.Int32(int32(count)) //nolint:gosec // as above
-	}
-	out, err := c.EC2.AssignPrivateIpAddresses(ctx, input)
-	if err != nil {
-		return nil, fmt.Errorf("assigning %d of unit %s to ENI %s: %w", count, unit, id, err)
-	}
-	var assigned []netip.Prefix
-	for _, p := range out.AssignedIpv4Prefixes {
-		prefix, err := netip.ParsePrefix(aws.ToString(p.Ipv4Prefix))
-		if err != nil {
-			return nil, fmt.Errorf("ENI %s: prefix: %w", id, err)
-		}
-		assigned = append(assigned, prefix)
-	}
-	for _, a := range out.AssignedPrivateIpAddresses {
-		single, err := netip.ParseAddr(aws.ToString(a.PrivateIpAddress))
-		if err != nil {
-			return nil, fmt.Errorf("ENI %s: address: %w", id, err)
-		}
-		assigned = append(assigned, netip.PrefixFrom(single, 32))
-	}
-	return assigned, nil
 }
 
 // Limits asks EC2 for an instance type's geometry: for nodes whose labels do not say it.

@@ -79,8 +79,6 @@ func TestCreateAttachesAnENIWithItsPrefixesThatListFindsAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, created.DeviceIndex)
 	require.Len(t, created.Prefixes, 2)
-	require.NoError(t, w.client.DeleteOnTermination(t.Context(), created))
-
 	more, err := w.client.Assign(t.Context(), created.ID, pool.Prefix, 3)
 	require.NoError(t, err)
 	require.Len(t, more, 3)

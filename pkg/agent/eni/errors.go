@@ -30,6 +30,16 @@ const (
 	AddressLimit Reason = "AddressLimitExceeded"
 	// IndexTaken: another ENI is attached at this device index.
 	IndexTaken Reason = "DeviceIndexTaken"
+	// ENIQuota: the account has as many ENIs as it may have in the Region.
+	ENIQuota Reason = "NetworkInterfaceQuotaExceeded"
+	// Gone: there is no such ENI or attachment, or none that all of EC2 knows of yet.
+	Gone Reason = "NetworkInterfaceNotFound"
+	// InUse: the ENI is attached, or not wholly detached yet.
+	InUse Reason = "NetworkInterfaceInUse"
+	// NotAssigned: the ENI does not have the prefix or address.
+	NotAssigned Reason = "AddressNotAssigned"
+	// NotReady: the instance or the attachment is in no state for this.
+	NotReady Reason = "IncorrectState"
 	// Throttled: too many requests.
 	Throttled Reason = "Throttled"
 	// Unauthorized: the node's role lacks a right.
@@ -49,6 +59,11 @@ var byCode = map[string]Reason{
 	"InvalidSecurityGroupID.NotFound":         GroupMissing,
 	"InvalidGroupId.Malformed":                GroupMissing,
 	"AttachmentLimitExceeded":                 AttachmentLimit,
+	"NetworkInterfaceLimitExceeded":           ENIQuota,
+	"InvalidNetworkInterfaceID.NotFound":      Gone,
+	"InvalidAttachmentID.NotFound":            Gone,
+	"InvalidNetworkInterface.InUse":           InUse,
+	"IncorrectState":                          NotReady,
 	"PrivateIpAddressLimitExceeded":           AddressLimit,
 	"InvalidInterface.IpAddressLimitExceeded": AddressLimit,
 	"RequestLimitExceeded":                    Throttled,
@@ -67,10 +82,35 @@ var byText = []struct {
 	{"already has an interface attached at device index", IndexTaken},
 	{"not in the same availability zone", WrongZone},
 	{"belong to different networks", GroupMissing},
+	{"is currently in use", InUse},
+	{"are not assigned to interface", NotAssigned},
 }
 
-// Classify finds the reason of an error from EC2.
+// Error is a refusal that this package found without EC2.
+type Error struct {
+	Reason  Reason
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Refused says that a request had no effect, and that the same one has none for a while: the subnet, the account or the
+// configuration does not give what was asked for. After any other error the truth has to be read before the next request.
+func (r Reason) Refused() bool {
+	switch r {
+	case NoFreePrefix, SubnetFull, SubnetMissing, WrongZone, GroupMissing, ENIQuota, Unauthorized:
+		return true
+	default:
+		return false
+	}
+}
+
+// Classify finds the reason of an error.
 func Classify(err error) Reason {
+	var own *Error
+	if errors.As(err, &own) {
+		return own.Reason
+	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
 		return Failed
