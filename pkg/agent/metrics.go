@@ -38,9 +38,10 @@ func (m *metrics) instrument(cfg aws.Config) aws.Config {
 }
 
 func (m *metrics) observe(in pool.Input) {
-	m.addresses.WithLabelValues("total").Set(float64(in.Capacity))
-	m.addresses.WithLabelValues("leased").Set(float64(in.Leased))
-	m.addresses.WithLabelValues("cooling").Set(float64(in.Cooling))
+	total, leased, cooling := in.Usage()
+	m.addresses.WithLabelValues("total").Set(float64(total))
+	m.addresses.WithLabelValues("leased").Set(float64(leased))
+	m.addresses.WithLabelValues("cooling").Set(float64(cooling))
 	m.enis.Set(float64(len(in.PodENIs)))
 	m.waiting.Set(float64(in.Waiting))
 }

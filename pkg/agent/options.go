@@ -20,6 +20,8 @@ type Options struct {
 	MetricsAddress string
 	HealthAddress  string
 	MTU            int
+	// MaxENIs bounds all ENIs of the node, 0: what the instance type takes. ReservedENIs are left to others.
+	MaxENIs, ReservedENIs int
 }
 
 // ParseOptions reads flags, and the environment where a flag is not given.
@@ -33,6 +35,8 @@ func ParseOptions(args []string) (Options, error) {
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":61680", "where /metrics is served")
 	flags.StringVar(&o.HealthAddress, "health-address", ":61681", "where /healthz is served")
 	flags.IntVar(&o.MTU, "mtu", 9001, "MTU of ENIs and pods, 576 to 9001")
+	flags.IntVar(&o.MaxENIs, "max-enis", 0, "most ENIs that the node may have, the primary one included; 0: what the instance type takes")
+	flags.IntVar(&o.ReservedENIs, "reserved-enis", 0, "ENIs that are left to others, besides the primary one; as the controller's RESERVED_ENIS")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -58,6 +62,12 @@ func (o Options) validate() error {
 	}
 	if o.MTU < 576 || o.MTU > 9001 {
 		errs = append(errs, fmt.Errorf("--mtu %d is outside of 576..9001", o.MTU))
+	}
+	if o.MaxENIs < 0 || o.MaxENIs == 1 {
+		errs = append(errs, fmt.Errorf("--max-enis %d: give at least 2, the primary ENI and one for pods, or 0", o.MaxENIs))
+	}
+	if o.ReservedENIs < 0 {
+		errs = append(errs, fmt.Errorf("--reserved-enis %d is negative", o.ReservedENIs))
 	}
 	return errors.Join(errs...)
 }

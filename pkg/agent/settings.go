@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
@@ -101,12 +102,8 @@ func eniConfigName(node *corev1.Node, nodeLabel string) (name, tried string) {
 	return v1alpha1.DefaultENIConfig, "no label or annotation of the node names another"
 }
 
-// shortage is an error that a person can act on.
-type shortage struct {
-	reason, message string
-}
-
-func (s *shortage) Error() string { return s.message }
+// eniConfigMissing is the reason of an event.
+const eniConfigMissing eni.Reason = "ENIConfigMissing"
 
 func (a *Agent) eniConfig(ctx context.Context, node *corev1.Node, nodeLabel string) (*eniconfig.ENIConfig, error) {
 	name, tried := eniConfigName(node, nodeLabel)
@@ -131,7 +128,7 @@ func (a *Agent) eniConfig(ctx context.Context, node *corev1.Node, nodeLabel stri
 	if len(names) > 0 {
 		have = "there are " + strings.Join(names, ", ")
 	}
-	return nil, &shortage{"ENIConfigMissing", fmt.Sprintf("no ENIConfig is named %q (%s); %s", name, tried, have)}
+	return nil, &eni.Error{Reason: eniConfigMissing, Message: fmt.Sprintf("no ENIConfig is named %q (%s); %s", name, tried, have)}
 }
 
 // labelHypervisor is Karpenter's: nitro or xen, empty for bare metal.

@@ -24,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/dovetail-dev/dovetail/pkg/agent/datapath"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
 
@@ -120,31 +119,4 @@ func (a *Agent) watchKernel(ctx context.Context) error {
 		}
 	}()
 	return nil
-}
-
-// waitForLink returns when the link of an ENI is there. The kernel tells; the look every second covers a lost event.
-func (a *Agent) waitForLink(ctx context.Context, mac string) error {
-	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
-	defer cancel()
-	links := make(chan netlink.LinkUpdate, 64)
-	if err := netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{}); err != nil {
-		return fmt.Errorf("subscribing to links: %w", err)
-	}
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		there, err := datapath.HasLink(mac)
-		if err != nil {
-			return fmt.Errorf("looking for link %s: %w", mac, err)
-		}
-		if there {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return &shortage{"LinkMissing", fmt.Sprintf("the ENI with MAC %s is attached, but its link has not appeared within %s", mac, linkTimeout)}
-		case <-links:
-		case <-ticker.C:
-		}
-	}
 }

@@ -44,6 +44,8 @@ const (
 	Throttled Reason = "Throttled"
 	// Unauthorized: the node's role lacks a right.
 	Unauthorized Reason = "MissingIAMPermissions"
+	// Exhausted: the instance and the subnets have no more addresses for the pods that wait.
+	Exhausted Reason = "AddressesExhausted"
 	// Failed: anything else.
 	Failed Reason = "EC2RequestFailed"
 )

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dovetail-dev/dovetail/pkg/agent/allocator"
+	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
+)
+
+// step looks at everything once and does at most one thing with EC2. It says when the next step is due by itself, zero when
+// it does not know.
+func (a *Agent) step(ctx context.Context, asks int) (next time.Time, err error) {
+	node := &corev1.Node{}
+	if err := a.kube.Get(ctx, client.ObjectKey{Name: a.opts.NodeName}, node); err != nil {
+		return next, fmt.Errorf("reading node %s: %w", a.opts.NodeName, err)
+	}
+	s, err := a.settings(ctx, node)
+	if err != nil {
+		return next, err
+	}
+	pause := time.Now().Before(a.notBefore)
+	if !pause {
+		if err := a.allocator.Refresh(ctx); err != nil {
+			return next, a.explain(node, s, err)
+		}
+	}
+	if !a.allocator.Known() {
+		return next, nil
+	}
+	if err := a.publish(ctx, s); err != nil || pause {
+		return next, err
+	}
+	demand, err := a.demand(ctx, node, s, asks)
+	if err != nil {
+		return next, a.explain(node, s, err)
+	}
+	result, err := a.allocator.Step(ctx, demand)
+	a.metrics.observe(result.Input)
+	if err != nil {
+		return next, a.explain(node, s, err)
+	}
+	if result.Again {
+		return time.Now(), nil
+	}
+	if a.linkless != nil {
+		return next, a.linkless
+	}
+	a.satisfied()
+	return result.At, nil
+}
+
+// demand gathers what the node needs, and what it knows of the use of its addresses.
+func (a *Agent) demand(ctx context.Context, node *corev1.Node, s settings, asks int) (allocator.Demand, error) {
+	geometry, err := a.geometryOf(ctx, node)
+	if err != nil {
+		return allocator.Demand{}, err
+	}
+	use, err := a.usage(s.cooldown, time.Now())
+	if err != nil {
+		return allocator.Demand{}, err
+	}
+	waiting, err := a.waitingPods(ctx, use.leases)
+	if err != nil {
+		return allocator.Demand{}, err
+	}
+	return allocator.Demand{
+		Geometry: geometry, MaxENIs: a.opts.MaxENIs, ReservedENIs: a.opts.ReservedENIs, Prefixes: s.prefixes, Targets: s.targets,
+		MaxPods: int(node.Status.Capacity.Pods().Value()), Waiting: max(waiting, asks),
+		Leased: use.leased(), Cooling: use.cooling, UsageUnknown: !use.complete, Published: a.published,
+		Place: func(ctx context.Context) (allocator.Place, error) { return a.place(ctx, node, s) },
+	}, nil
+}
+
+// place of new ENIs is what the node's ENIConfig says now.
+func (a *Agent) place(ctx context.Context, node *corev1.Node, s settings) (allocator.Place, error) {
+	config, err := a.eniConfig(ctx, node, s.nodeLabel)
+	if err != nil {
+		return allocator.Place{}, err
+	}
+	place := allocator.Place{Subnet: config.Spec.Subnet, SecurityGroups: config.Spec.SecurityGroups}
+	if len(place.SecurityGroups) == 0 {
+		place.SecurityGroups = a.instance.SecurityGroups
+	}
+	return place, nil
+}
+
+// waitingPods counts pods that are bound to the node, need an address and hold none.
+func (a *Agent) waitingPods(ctx context.Context, leases []lease.Lease) (int, error) {
+	pods := &corev1.PodList{}
+	if err := a.kube.List(ctx, pods); err != nil { // the cache holds this node's pods only
+		return 0, fmt.Errorf("listing the node's pods: %w", err)
+	}
+	held := map[string]bool{}
+	for _, l := range leases {
+		held[l.Pod] = true
+	}
+	waiting := 0
+	for _, pod := range pods.Items {
+		if needsAddress(&pod) && !held[pod.Namespace+"/"+pod.Name] {
+			waiting++
+		}
+	}
+	return waiting, nil
+}
+
+func needsAddress(pod *corev1.Pod) bool {
+	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	return !pod.Spec.HostNetwork && pod.Status.PodIP == "" && pod.DeletionTimestamp == nil && !ended
+}

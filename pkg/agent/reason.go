@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
+	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+)
+
+// satisfied forgets what was lacking.
+func (a *Agent) satisfied() {
+	a.backoff, a.notBefore = 0, time.Time{}
+	if a.lacking != nil {
+		a.lacking = nil
+		a.poke()
+	}
+}
+
+// fail backs off, and says why there are no more addresses.
+func (a *Agent) fail(err error) {
+	a.backoff = min(max(2*a.backoff, firstBackoff), lastBackoff)
+	a.notBefore = time.Now().Add(a.backoff/2 + rand.N(a.backoff/2)) //nolint:gosec // jitter
+	a.log.Warn("no addresses", "error", err, "again", time.Until(a.notBefore).Round(time.Millisecond))
+	a.lack(err)
+}
+
+// lack records a reason where people look: the node's events and the plugin's error.
+func (a *Agent) lack(err error) {
+	lacking := &pool.Shortage{Reason: string(eni.Classify(err)), Message: err.Error(), Since: time.Now()}
+	if a.lacking == nil || a.lacking.Message != lacking.Message {
+		a.notice(eni.Reason(lacking.Reason), lacking.Message)
+		a.lacking = lacking
+		a.poke()
+	}
+}
+
+// notice is a warning on the node.
+func (a *Agent) notice(reason eni.Reason, message string) {
+	a.events.Event(a.nodeReference(), corev1.EventTypeWarning, string(reason), message)
+}
+
+// explain turns EC2's answer into what a person can act on.
+func (a *Agent) explain(node *corev1.Node, s settings, err error) error {
+	reason := eni.Classify(err)
+	name, _ := eniConfigName(node, s.nodeLabel)
+	where := fmt.Sprintf("ENIConfig %s, zone %s; %d pod ENIs attached", name, a.instance.Zone, len(a.allocator.ENIs()))
+	var known *eni.Error
+	if errors.As(err, &known) {
+		if reason == eniConfigMissing {
+			return known
+		}
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("%s (%s)", known.Message, where)}
+	}
+	switch reason {
+	case eni.NoFreePrefix:
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the pod subnet has no free /28 (%s): add a subnet CIDR reservation of type prefix, or another subnet: %v", where, err)}
+	case eni.SubnetFull:
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the pod subnet has too few free addresses (%s): %v", where, err)}
+	case eni.SubnetMissing, eni.GroupMissing, eni.WrongZone:
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the ENIConfig cannot be used (%s): %v", where, err)}
+	case eni.Unauthorized:
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the node's IAM role lacks a right (%s): %v", where, err)}
+	default:
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("%s: %v", where, err)}
+	}
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
+)
+
+// coolingDir is where package lease keeps the addresses that rest, by name; the file's time is that of the release.
+const coolingDir = "cooling"
+
+// usage of the node's addresses.
+type usage struct {
+	leases  []lease.Lease
+	cooling []netip.Addr
+	// complete: both lists agree with what the lease store counts.
+	complete bool
+}
+
+func (u usage) leased() []netip.Addr {
+	var addresses []netip.Addr
+	for _, l := range u.leases {
+		addresses = append(addresses, l.Address)
+	}
+	return addresses
+}
+
+// free counts the addresses of prefixes that can be leased now.
+func (u usage) free(prefixes []netip.Prefix) (n int) {
+	used := map[netip.Addr]bool{}
+	for _, a := range append(u.leased(), u.cooling...) {
+		used[a] = true
+	}
+	for _, p := range prefixes {
+		for a := p.Addr(); p.Contains(a); a = a.Next() {
+			if !used[a] {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// usage reads who holds which address, and what cools down.
+func (a *Agent) usage(cooldown time.Duration, now time.Time) (usage, error) {
+	var u usage
+	var err error
+	if u.leases, err = a.leases.List(); err != nil {
+		return u, err
+	}
+	// After the leases: an address that is released in between counts twice, not never.
+	if u.cooling, err = coolingAddresses(a.opts.StateDir, cooldown, now); err != nil {
+		return u, err
+	}
+	_, cooling, err := a.leases.Usage(cooldown, now)
+	u.complete = cooling <= len(u.cooling)
+	return u, err
+}
+
+func coolingAddresses(stateDir string, cooldown time.Duration, now time.Time) ([]netip.Addr, error) {
+	entries, err := os.ReadDir(filepath.Join(stateDir, coolingDir))
+	if err != nil {
+		return nil, err
+	}
+	var cooling []netip.Addr
+	for _, entry := range entries {
+		address, err := netip.ParseAddr(entry.Name())
+		if err != nil {
+			continue
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) { // it has cooled
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if now.Sub(info.ModTime()) < cooldown {
+			cooling = append(cooling, address)
+		}
+	}
+	return cooling, nil
+}
