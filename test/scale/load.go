@@ -24,53 +24,87 @@ const (
 	instanceType = "m5.large"
 	allocatable  = 1800 // mCPU that our pods take, in equal shares
 	name         = "load"
-	deployments  = 10
 	look         = 2 * time.Second
 )
 
-// load is what the controller gets to do.
+// load is what the controller gets to do: wave after wave of pods that need new nodes, each when the pods of the one before
+// run. (With all pods at once, most of a small machine goes to the scheduler, which tries thousands of pods again for each
+// node that comes.)
 type load struct {
-	nodes, perNode int
-	deadline       time.Duration
-	sandbox        *scenario.Sandbox
+	waves, nodesPerWave, podsPerNode int
+	deadline                         time.Duration
+	sandbox                          *scenario.Sandbox
+
+	started time.Time
+	// Measured times.
+	registered, running, gone time.Duration
 }
 
+func (l *load) nodes() int { return l.waves * l.nodesPerWave }
+
 func (l *load) measure(ctx context.Context) error {
+	if err := l.machines(ctx); err != nil {
+		return err
+	}
 	if _, err := l.sandbox.Apply(ctx, "Deployment", "NodePool"); err != nil {
 		return err
 	}
 	if err := l.sandbox.Kube.Create(ctx, l.nodePool()); err != nil {
 		return err
 	}
-	started := time.Now()
-	for i := range deployments {
-		if err := l.sandbox.Kube.Create(ctx, l.deployment(i)); err != nil {
+	l.started = time.Now()
+	for wave := range l.waves {
+		if err := l.sandbox.Kube.Create(ctx, l.deployment(wave)); err != nil {
+			return err
+		}
+		if err := l.wait(ctx, (wave+1)*l.nodesPerWave*l.podsPerNode); err != nil {
 			return err
 		}
 	}
-	var registered, running time.Duration
-	for running == 0 {
+	l.running = time.Since(l.started)
+	if err := l.end(ctx); err != nil {
+		return err
+	}
+	for _, figure := range []struct {
+		name string
+		took time.Duration
+	}{
+		{fmt.Sprintf("%d nodes registered", l.nodes()), l.registered},
+		{fmt.Sprintf("%d pods running", l.nodes()*l.podsPerNode), l.running},
+		{"pods gone to nothing left", l.gone},
+	} {
+		fmt.Printf("%-40s %8.1f s\n", figure.name, figure.took.Seconds())
+	}
+	return nil
+}
+
+// wait until that many pods run.
+func (l *load) wait(ctx context.Context, pods int) error {
+	for {
 		now, err := l.count(ctx)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%8.1f s  %5d node claims %5d nodes %6d of %d pods running\n", time.Since(started).Seconds(), now.claims, now.nodes, now.running, l.pods())
-		if registered == 0 && now.nodes >= l.nodes {
-			registered = time.Since(started)
+		fmt.Printf("%8.1f s  %5d node claims %5d nodes %6d of %d pods running\n", time.Since(l.started).Seconds(), now.claims, now.nodes, now.running, pods)
+		if l.registered == 0 && now.nodes >= l.nodes() {
+			l.registered = time.Since(l.started)
 		}
-		if now.running >= l.pods() {
-			running = time.Since(started)
-			break
+		if now.running >= pods {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d pods run: %w", now.running, l.pods(), ctx.Err())
+			return fmt.Errorf("%d of %d pods run: %w", now.running, pods, ctx.Err())
 		case <-time.After(look):
 		}
 	}
-	ended := time.Now()
-	for i := range deployments {
-		if err := l.sandbox.Kube.Delete(ctx, l.deployment(i), client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+}
+
+// end deletes the pods, and waits until nothing is left of their nodes.
+func (l *load) end(ctx context.Context) error {
+	started := time.Now()
+	for wave := range l.waves {
+		if err := l.sandbox.Kube.Delete(ctx, l.deployment(wave), client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 			return err
 		}
 	}
@@ -85,34 +119,22 @@ func (l *load) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gone := time.Since(ended)
 	if !left.None() {
 		return fmt.Errorf("left over: %s", left)
 	}
-	for _, figure := range []struct {
-		name string
-		took time.Duration
-	}{
-		{fmt.Sprintf("%d nodes registered", l.nodes), registered},
-		{fmt.Sprintf("%d pods running", l.pods()), running},
-		{"pods gone to nothing left", gone},
-	} {
-		fmt.Printf("%-40s %8.1f s\n", figure.name, figure.took.Seconds())
-	}
+	l.gone = time.Since(started)
 	return nil
 }
-
-func (l *load) pods() int { return l.nodes * l.perNode }
 
 // counts of what there is.
 type counts struct{ claims, nodes, running int }
 
 // count asks for little, to leave the machine to what is measured.
 func (l *load) count(ctx context.Context) (c counts, err error) {
-	if c.claims, err = l.countKind(ctx, "karpenter.sh", "NodeClaim"); err != nil {
+	if c.claims, err = l.countKind(ctx, "karpenter.sh", "NodeClaim", karpenter.NodePoolLabelKey); err != nil {
 		return c, err
 	}
-	if c.nodes, err = l.countKind(ctx, "", "Node"); err != nil {
+	if c.nodes, err = l.countKind(ctx, "", "Node", karpenter.NodePoolLabelKey); err != nil {
 		return c, err
 	}
 	var list appsv1.DeploymentList
@@ -125,11 +147,11 @@ func (l *load) count(ctx context.Context) (c counts, err error) {
 	return c, nil
 }
 
-// countKind counts objects of our NodePool.
-func (l *load) countKind(ctx context.Context, group, kind string) (int, error) {
+// countKind counts objects that have a label.
+func (l *load) countKind(ctx context.Context, group, kind, label string) (int, error) {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(schema.GroupVersionKind{Group: group, Version: "v1", Kind: kind + "List"})
-	err := l.sandbox.Kube.List(ctx, list, client.HasLabels{karpenter.NodePoolLabelKey})
+	err := l.sandbox.Kube.List(ctx, list, client.HasLabels{label})
 	return len(list.Items), err
 }
 
@@ -156,19 +178,19 @@ func (l *load) nodePool() *karpenter.NodePool {
 	}
 }
 
-func (l *load) deployment(i int) *appsv1.Deployment {
-	labels := map[string]string{"app": fmt.Sprintf("%s-%d", name, i)}
+func (l *load) deployment(wave int) *appsv1.Deployment {
+	labels := map[string]string{"app": fmt.Sprintf("%s-%d", name, wave)}
 	return &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: labels["app"]},
 		Spec: appsv1.DeploymentSpec{
-			Replicas: ptr.To(int32(l.pods() / deployments)), //nolint:gosec // thousands
+			Replicas: ptr.To(int32(l.nodesPerWave * l.podsPerNode)), //nolint:gosec // thousands
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{Containers: []corev1.Container{{
 					Name: "pause", Image: "registry.k8s.io/pause:3.10",
 					Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
-						corev1.ResourceCPU: *resource.NewMilliQuantity(int64(allocatable/l.perNode), resource.DecimalSI),
+						corev1.ResourceCPU: *resource.NewMilliQuantity(int64(allocatable/l.podsPerNode), resource.DecimalSI),
 					}},
 				}}},
 			},

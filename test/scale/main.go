@@ -23,8 +23,9 @@ func main() {
 	var opts scenario.Options
 	flag.StringVar(&opts.BinDir, "bin-dir", "bin", "what 'make build controlplane' made")
 	flag.StringVar(&opts.Examples, "examples", "examples", "manifests to apply, but for their NodePool and Deployment")
-	flag.IntVar(&l.nodes, "nodes", 1000, "nodes that the pods fill")
-	flag.IntVar(&l.perNode, "pods-per-node", 10, "pods on each")
+	flag.IntVar(&l.waves, "waves", 10, "how many times pods arrive")
+	flag.IntVar(&l.nodesPerWave, "nodes", 100, "nodes that the pods of a wave fill")
+	flag.IntVar(&l.podsPerNode, "pods-per-node", 10, "pods on each node")
 	flag.DurationVar(&l.deadline, "deadline", 20*time.Minute, "when to give up")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
