@@ -68,7 +68,7 @@ func (w *world) runSpot() string {
 
 func TestASpotInterruptionIsToldInTheQueueAndInTheMetadataBeforeTheInstanceEnds(t *testing.T) {
 	latency := immediate()
-	latency.SpotNotice = 500 * time.Millisecond
+	latency.SpotNotice = 4 * time.Second // enough for two calls on a busy machine
 	w := newWorldLike(t, latency)
 	w.cloud.SubscribeEvents("dovetail-sandbox")
 	id := w.runSpot()
