@@ -32,7 +32,7 @@ func (l *load) machines(ctx context.Context) error {
 	started := time.Now()
 	var ids []string
 	for left := l.nodes(); left > 0; left -= perRequest {
-		request := *launch // the SDK puts a token into it
+		request := *launch                                                                         // the SDK puts a token into it
 		request.MinCount, request.MaxCount = aws.Int32(1), aws.Int32(int32(min(left, perRequest))) //nolint:gosec // hundreds
 		out, err := l.sandbox.EC2.RunInstances(ctx, &request)
 		if err != nil {
