@@ -60,12 +60,12 @@ func (in Input) without(s stock, blocks []Block, wholeENI bool) (stock, bool) {
 	return s, len(blocks) == 0 || (s.available >= in.warm() && s.total >= in.Targets.MinimumIP)
 }
 
-// emptiestFirst is the order in which ENIs are emptied: what is on its way goes on, then those of which the least is used,
+// emptiestFirst is the order in which ENIs are emptied: those of which the least is used, then what is on its way already,
 // then the last that was attached.
 func (in Input) emptiestFirst() []AttachedENI {
 	enis := slices.Clone(in.PodENIs)
 	slices.SortStableFunc(enis, func(a, b AttachedENI) int {
-		return cmp.Or(-cmp.Compare(returning(a.Blocks), returning(b.Blocks)), cmp.Compare(a.used(), b.used()), -cmp.Compare(a.DeviceIndex, b.DeviceIndex))
+		return cmp.Or(cmp.Compare(a.used(), b.used()), -cmp.Compare(returning(a.Blocks), returning(b.Blocks)), -cmp.Compare(a.DeviceIndex, b.DeviceIndex))
 	})
 	return enis
 }
