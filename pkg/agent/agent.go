@@ -52,7 +52,8 @@ type Agent struct {
 	metrics  *metrics
 	geometry *podcapacity.Geometry // from EC2, where labels do not say it
 
-	allocator  *allocator.Allocator
+	source     allocator.Source // chosen by the first step
+	static     bool             // source makes no call of AWS
 	vpcRead    time.Time
 	linkSince  map[string]time.Time // ENIs whose links are awaited, by id
 	linkless   error                // why one of them is missed
@@ -83,7 +84,6 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 		cfg.Region = a.instance.Region
 	}
 	a.enis = &eni.Client{EC2: ec2.NewFromConfig(a.metrics.instrument(cfg)), InstanceID: a.instance.ID, Cluster: opts.ClusterName}
-	a.allocator = allocator.New(allocator.Params{Cloud: a.enis, Log: log, Notice: a.notice})
 	if err := os.MkdirAll(opts.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/allocator"
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
 // step looks at everything once and does at most one thing with EC2. It says when the next step is due by itself, zero when
@@ -25,13 +26,16 @@ func (a *Agent) step(ctx context.Context, asks int) (next time.Time, err error) 
 	if err != nil {
 		return next, err
 	}
+	if err := a.choose(ctx, s); err != nil {
+		return next, err
+	}
 	pause := time.Now().Before(a.notBefore)
 	if !pause {
-		if err := a.allocator.Refresh(ctx); err != nil {
+		if err := a.source.Refresh(ctx); err != nil {
 			return next, a.explain(node, s, err)
 		}
 	}
-	if !a.allocator.Known() {
+	if !a.source.Known() {
 		return next, nil
 	}
 	if err := a.publish(ctx, s); err != nil || pause {
@@ -41,7 +45,7 @@ func (a *Agent) step(ctx context.Context, asks int) (next time.Time, err error) 
 	if err != nil {
 		return next, a.explain(node, s, err)
 	}
-	result, err := a.allocator.Step(ctx, demand)
+	result, err := a.source.Step(ctx, demand)
 	a.metrics.observe(result.Input)
 	if err != nil {
 		return next, a.explain(node, s, err)
@@ -56,11 +60,33 @@ func (a *Agent) step(ctx context.Context, asks int) (next time.Time, err error) 
 	return result.At, nil
 }
 
+// choose the source of addresses. A node of static allocation whose launch could bring none allocates dynamically.
+func (a *Agent) choose(ctx context.Context, s settings) error {
+	if a.source != nil {
+		return nil
+	}
+	if s.static {
+		static, err := allocator.Launched(ctx, a.metadata, a.opts.StateDir, a.log)
+		if err != nil {
+			return err
+		}
+		if static != nil {
+			a.source, a.static = static, true
+			return nil
+		}
+	}
+	a.source = allocator.New(allocator.Params{Cloud: a.enis, Log: a.log, Notice: a.notice})
+	return nil
+}
+
 // demand gathers what the node needs, and what it knows of the use of its addresses.
 func (a *Agent) demand(ctx context.Context, node *corev1.Node, s settings, asks int) (allocator.Demand, error) {
-	geometry, err := a.geometryOf(ctx, node)
-	if err != nil {
-		return allocator.Demand{}, err
+	var geometry podcapacity.Geometry
+	if !a.static { // without a right to ask EC2
+		var err error
+		if geometry, err = a.geometryOf(ctx, node); err != nil {
+			return allocator.Demand{}, err
+		}
 	}
 	use, err := a.usage(s.cooldown, time.Now())
 	if err != nil {

@@ -28,8 +28,8 @@ func (a *Agent) publish(ctx context.Context, s settings) error {
 		Local: append(slices.Clone(a.instance.VPCCIDRs), s.excluded...), SNAT: s.snat, RandomPorts: s.randomPorts,
 	}
 	a.linkless = nil
-	offered := a.allocator.Pool()
-	for i, e := range a.allocator.ENIs() {
+	offered := a.source.Pool()
+	for i, e := range a.source.ENIs() {
 		there, err := a.hasLink(e)
 		if err != nil {
 			return err
@@ -37,9 +37,11 @@ func (a *Agent) publish(ctx context.Context, s settings) error {
 		if !there {
 			continue
 		}
-		cidr, err := a.enis.SubnetCIDR(ctx, e.Subnet)
-		if err != nil {
-			return err
+		cidr := e.SubnetCIDR
+		if !cidr.IsValid() {
+			if cidr, err = a.enis.SubnetCIDR(ctx, e.Subnet); err != nil {
+				return err
+			}
 		}
 		mac, err := net.ParseMAC(e.MAC)
 		if err != nil {

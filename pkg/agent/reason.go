@@ -50,7 +50,11 @@ func (a *Agent) notice(reason eni.Reason, message string) {
 func (a *Agent) explain(node *corev1.Node, s settings, err error) error {
 	reason := eni.Classify(err)
 	name, _ := eniConfigName(node, s.nodeLabel)
-	where := fmt.Sprintf("ENIConfig %s, zone %s; %d pod ENIs attached", name, a.instance.Zone, len(a.allocator.ENIs()))
+	pods := 0
+	if a.source != nil {
+		pods = len(a.source.ENIs())
+	}
+	where := fmt.Sprintf("ENIConfig %s, zone %s; %d pod ENIs attached", name, a.instance.Zone, pods)
 	var known *eni.Error
 	if errors.As(err, &known) {
 		if reason == eniConfigMissing {

@@ -27,6 +27,7 @@ import (
 type settings struct {
 	nodeLabel   string
 	prefixes    bool // prefix delegation
+	static      bool // all addresses came with the launch, where it could bring them
 	targets     pool.Targets
 	cooldown    time.Duration
 	snat        bool
@@ -49,6 +50,7 @@ func settingsOf(network *v1alpha1.PodNetwork) settings {
 		s.nodeLabel = spec.ENIConfigs.NodeLabel
 	}
 	s.prefixes = spec.Addressing.PrefixDelegation != v1alpha1.Disabled
+	s.static = spec.Addressing.Allocation == v1alpha1.AllocationStatic
 	if warm := spec.Addressing.Warm; warm != nil {
 		set := func(target *int, value *int32) {
 			if value != nil {

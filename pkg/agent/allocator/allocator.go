@@ -328,15 +328,22 @@ func (a *Allocator) input(d Demand, subnet string) pool.Input {
 			}
 			continue
 		}
-		attached := pool.AttachedENI{ID: e.ID, DeviceIndex: e.DeviceIndex, Unit: a.unit(e.Subnet, in.Prefixes)}
-		for _, p := range e.Prefixes {
-			block := pool.Block{Prefix: p, Leased: within(p, d.Leased), Cooling: within(p, d.Cooling)}
-			_, block.Returning = a.returning[p]
-			attached.Blocks = append(attached.Blocks, block)
+		attached := pool.AttachedENI{ID: e.ID, DeviceIndex: e.DeviceIndex, Unit: a.unit(e.Subnet, in.Prefixes), Blocks: blocks(e.Prefixes, d)}
+		for i, p := range e.Prefixes {
+			_, attached.Blocks[i].Returning = a.returning[p]
 		}
 		in.PodENIs = append(in.PodENIs, attached)
 	}
 	return in
+}
+
+// blocks with their use.
+func blocks(prefixes []netip.Prefix, d Demand) []pool.Block {
+	all := make([]pool.Block, len(prefixes))
+	for i, p := range prefixes {
+		all[i] = pool.Block{Prefix: p, Leased: within(p, d.Leased), Cooling: within(p, d.Cooling)}
+	}
+	return all
 }
 
 func within(p netip.Prefix, addresses []netip.Addr) (n int) {

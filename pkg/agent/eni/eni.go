@@ -30,9 +30,11 @@ const (
 // ENI that is attached to the instance.
 type ENI struct {
 	ID, MAC, Subnet string
-	AttachmentID    string
-	DeviceIndex     int
-	Primary         netip.Addr
+	// SubnetCIDR where it is known without a call; see Client.SubnetCIDR.
+	SubnetCIDR   netip.Prefix
+	AttachmentID string
+	DeviceIndex  int
+	Primary      netip.Addr
 	// Prefixes: delegated /28s, then secondary addresses as /32s.
 	Prefixes []netip.Prefix
 	// Ours: made for pods by this agent or one before it, or by aws-node, and not tagged TagNoManage. Others are left alone.

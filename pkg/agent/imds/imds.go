@@ -4,15 +4,21 @@
 package imds
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Instance as it was launched. None of this changes while it runs, but for VPCCIDRs.
@@ -77,6 +83,82 @@ func (r Reader) vpcCIDRs(ctx context.Context, mac string) ([]netip.Prefix, error
 // VPCCIDRs reads the VPC's blocks again: they grow.
 func (r Reader) VPCCIDRs(ctx context.Context, primaryMAC net.HardwareAddr) ([]netip.Prefix, error) {
 	return r.vpcCIDRs(ctx, primaryMAC.String())
+}
+
+// Interface that is attached to the instance.
+type Interface struct {
+	ID, MAC, Subnet          string
+	SubnetCIDR               netip.Prefix
+	NetworkCard, DeviceIndex int
+	Primary                  netip.Addr
+	// Prefixes: delegated /28s, then secondary addresses as /32s.
+	Prefixes []netip.Prefix
+}
+
+// Interfaces are all that the service knows of: it lags behind EC2.
+func (r Reader) Interfaces(ctx context.Context) ([]Interface, error) {
+	const macs = "network/interfaces/macs/"
+	list, err := r.get(ctx, macs)
+	if err != nil {
+		return nil, err
+	}
+	var interfaces []Interface
+	for _, mac := range strings.Fields(list) {
+		i, err := r.networkInterface(ctx, macs+strings.TrimSuffix(mac, "/")+"/")
+		if err != nil {
+			return nil, err
+		}
+		i.MAC = strings.TrimSuffix(mac, "/")
+		interfaces = append(interfaces, i)
+	}
+	slices.SortFunc(interfaces, func(a, b Interface) int { return cmp.Or(a.NetworkCard-b.NetworkCard, a.DeviceIndex-b.DeviceIndex) })
+	return interfaces, nil
+}
+
+func (r Reader) networkInterface(ctx context.Context, at string) (i Interface, err error) {
+	var errs []error
+	read := func(name string) string {
+		text, err := r.get(ctx, at+name)
+		// What an interface does not have is not there: prefixes, and the network card of types with one.
+		var response *smithyhttp.ResponseError
+		if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotFound && (name == "ipv4-prefix" || name == "network-card") {
+			return ""
+		}
+		errs = append(errs, err)
+		return text
+	}
+	number := func(text string) int {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("instance metadata service: %s: %w", at, err))
+		}
+		return n
+	}
+	i.ID, i.Subnet = read("interface-id"), read("subnet-id")
+	i.DeviceIndex = number(read("device-number"))
+	if card := read("network-card"); card != "" {
+		i.NetworkCard = number(card)
+	}
+	i.SubnetCIDR, err = netip.ParsePrefix(read("subnet-ipv4-cidr-block"))
+	errs = append(errs, err)
+	for _, text := range strings.Fields(read("ipv4-prefix")) {
+		prefix, err := netip.ParsePrefix(text)
+		errs = append(errs, err)
+		i.Prefixes = append(i.Prefixes, prefix)
+	}
+	for n, text := range strings.Fields(read("local-ipv4s")) {
+		address, err := netip.ParseAddr(text)
+		errs = append(errs, err)
+		if n == 0 { // the primary one comes first
+			i.Primary = address
+		} else {
+			i.Prefixes = append(i.Prefixes, netip.PrefixFrom(address, 32))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Interface{}, fmt.Errorf("instance metadata service: %s: %w", at, err)
+	}
+	return i, nil
 }
 
 func (r Reader) get(ctx context.Context, path string) (string, error) {
