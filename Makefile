@@ -72,6 +72,10 @@ $(UPSTREAM): hack/upstream/go.mod hack/upstream/build.sh
 test-clients: build controlplane $(UPSTREAM) $(HELM) ## Check the sandbox with the AWS CLI, botocore and upstream Karpenter (root installs the first two).
 	hack/test-clients.sh
 
+.PHONY: bench-node
+bench-node: build ## Measure what the start and the end of a pod cost on a node.
+	CGO_ENABLED=0 $(GO) test ./test/benchnode -count=1 -v -args -out $(BIN)/bench-node.json
+
 .PHONY: scale
 scale: build controlplane ## Measure a thousand nodes and ten thousand pods that exist in the control plane only.
 	$(GO) run ./test/scale --bin-dir $(BIN) $(SCALE_FLAGS)

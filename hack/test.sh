@@ -16,7 +16,7 @@ if ! command -v gcc >/dev/null; then
   fi
 fi
 
-mapfile -t packages < <(go list ./... | grep -vE '/test/(e2e|install|clients)$')
+mapfile -t packages < <(go list ./... | grep -vE '/test/(e2e|install|clients|benchnode)$')
 # shellcheck disable=SC2086 # TEST_FLAGS is a list of flags
 go test -race -count=1 -timeout 20m ${TEST_FLAGS:-} "${packages[@]}"
 # shellcheck disable=SC2086
