@@ -34,6 +34,7 @@ const (
 	systemNamespace = "kube-system"
 	namespace       = "default"
 	webPort         = 8080
+	hostPort        = 18080
 	tick            = 250 * time.Millisecond
 )
 
@@ -156,6 +157,7 @@ func checkPods(ctx context.Context, t *testing.T) {
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{Containers: []corev1.Container{{
 					Name: "web", Image: image, Args: []string{"listen", fmt.Sprintf("0.0.0.0:%d", webPort)}, Stdin: true,
+					Ports: []corev1.ContainerPort{{ContainerPort: webPort, HostPort: hostPort}},
 					ReadinessProbe: &corev1.Probe{
 						ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt(webPort)}},
 						PeriodSeconds: 1,
@@ -183,6 +185,8 @@ func checkPods(ctx context.Context, t *testing.T) {
 		require.EventuallyWithT(t, func(c *assert.CollectT) { // kube-proxy hears of the endpoints a moment later
 			require.NotEmpty(c, netprobe(ctx, c, pod.Name, "dial", service.Spec.ClusterIP+":80"), "exec: through the Service")
 		}, stepDeadline, tick)
+		require.NotEmpty(t, netprobe(ctx, t, pod.Name, "dial", fmt.Sprintf("%s:%d", other.Status.HostIP, hostPort)),
+			"portmap, chained behind our plugin: through the port of the other pod's node")
 		logs, err := client.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
 		require.NoError(t, err)
 		require.Contains(t, string(logs), fmt.Sprintf("listening 0.0.0.0:%d", webPort))
