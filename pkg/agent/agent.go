@@ -33,6 +33,9 @@ import (
 const (
 	// period of a look at everything, whatever events say.
 	period = 30 * time.Second
+	// gather is how long the loop waits for more of a burst: pods that are bound one by one, and plugins that ask one by one,
+	// become one request to EC2.
+	gather = 50 * time.Millisecond
 	// linkTimeout is how long an attached ENI's link may take to appear in the guest.
 	linkTimeout = 30 * time.Second
 	// Back-off after EC2 refused, doubled each time, with jitter.
@@ -118,8 +121,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-timer.C:
 			a.refreshVPC(ctx)
 		case <-a.wake:
+			time.Sleep(gather)
 		case asked := <-a.asks:
 			waiting = append(waiting, asked)
+			time.Sleep(gather)
 		}
 		waiting = append(waiting, a.moreAsks()...)
 		next, err := a.step(ctx, len(waiting))

@@ -62,16 +62,17 @@ func (a *Agent) explain(node *corev1.Node, s settings, err error) error {
 		}
 		return &eni.Error{Reason: reason, Message: fmt.Sprintf("%s (%s)", known.Message, where)}
 	}
+	a.log.Warn("what was done for addresses failed", "error", err) // with the request's id, for AWS's support
 	switch reason {
 	case eni.NoFreePrefix:
-		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the pod subnet has no free /28 (%s): add a subnet CIDR reservation of type prefix, or another subnet: %v", where, err)}
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the pod subnet has no free /28 (%s): add a subnet CIDR reservation of type prefix, or another subnet: %s", where, eni.Brief(err))}
 	case eni.SubnetFull:
-		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the pod subnet has too few free addresses (%s): %v", where, err)}
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the pod subnet has too few free addresses (%s): %s", where, eni.Brief(err))}
 	case eni.SubnetMissing, eni.GroupMissing, eni.WrongZone:
-		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the ENIConfig cannot be used (%s): %v", where, err)}
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the ENIConfig cannot be used (%s): %s", where, eni.Brief(err))}
 	case eni.Unauthorized:
-		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the node's IAM role lacks a right (%s): %v", where, err)}
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("the node's IAM role lacks a right (%s): %s", where, eni.Brief(err))}
 	default:
-		return &eni.Error{Reason: reason, Message: fmt.Sprintf("%s: %v", where, err)}
+		return &eni.Error{Reason: reason, Message: fmt.Sprintf("%s: %s", where, eni.Brief(err))}
 	}
 }

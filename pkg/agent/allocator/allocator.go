@@ -158,7 +158,8 @@ func (a *Allocator) jittered(d time.Duration) time.Duration {
 // Known tells whether EC2 has been listed since the start: before, Pool is empty for want of knowledge.
 func (a *Allocator) Known() bool { return !a.listAt.IsZero() }
 
-// Pool is what to publish: the pod ENIs, without what is being given back.
+// Pool is what to publish: the pod ENIs, without what is being given back. Single addresses come last, so that pods leave
+// them free where they can: each holds a slot in which a /28 fits.
 func (a *Allocator) Pool() []eni.ENI {
 	enis := a.ENIs()
 	for i := range enis {
@@ -166,6 +167,7 @@ func (a *Allocator) Pool() []eni.ENI {
 			_, gone := a.returning[p]
 			return gone
 		})
+		slices.SortStableFunc(enis[i].Prefixes, func(a, b netip.Prefix) int { return a.Bits() - b.Bits() })
 	}
 	return enis
 }
@@ -299,7 +301,7 @@ func (a *Allocator) exhausted(d Demand, plan pool.Plan) error {
 	for s, r := range a.refused {
 		if a.now().Before(r.until) && (reason == eni.Exhausted || s.unit == pool.SingleAddress) {
 			reason = eni.Classify(r.err)
-			message = fmt.Sprintf("%d pods wait for an address: %s: subnet %s: %v", d.Waiting, plan.Reason, s.subnet, r.err)
+			message = fmt.Sprintf("%d pods wait for an address: %s: subnet %s: %s", d.Waiting, plan.Reason, s.subnet, eni.Brief(r.err))
 		}
 	}
 	return &eni.Error{Reason: reason, Message: message}

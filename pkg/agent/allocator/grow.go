@@ -79,9 +79,9 @@ func (a *Allocator) refuse(s supply, plan pool.Plan, err error) bool {
 	switch {
 	case r.times > 0:
 	case s.unit == pool.Prefix:
-		a.notice(eni.Classify(err), fmt.Sprintf("subnet %s has no free /28, single addresses are taken instead: %v", s.subnet, err))
+		a.notice(eni.Classify(err), fmt.Sprintf("subnet %s has no free /28, single addresses are taken instead: %s", s.subnet, eni.Brief(err)))
 	default:
-		a.notice(eni.Classify(err), fmt.Sprintf("subnet %s has no free address: %v", s.subnet, err))
+		a.notice(eni.Classify(err), fmt.Sprintf("subnet %s has no free address: %s", s.subnet, eni.Brief(err)))
 	}
 	return true
 }

@@ -4,6 +4,7 @@ package eni_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"net/netip"
@@ -166,4 +167,13 @@ func TestClassifyKnowsNothingOfOtherErrors(t *testing.T) {
 	require.Equal(t, eni.Failed, eni.Classify(context.Canceled))
 	require.Equal(t, eni.Failed, eni.Classify(fmt.Errorf("wrapped: %w", &smithy.GenericAPIError{Code: "SomethingNew"})))
 	require.Equal(t, eni.Throttled, eni.Classify(fmt.Errorf("wrapped: %w", &smithy.GenericAPIError{Code: "RequestLimitExceeded"})))
+}
+
+func TestWhatEC2SaidStandsInEventsWithoutTheRequest(t *testing.T) {
+	w := newWorld(t, "10.0.1.0/28")
+	_, err := w.create(t.Context(), pool.Prefix, 1)
+	_, again := w.create(t.Context(), pool.Prefix, 1)
+	require.NotEqual(t, err.Error(), again.Error())
+	require.Equal(t, eni.Brief(err), eni.Brief(again))
+	require.Equal(t, "no answer", eni.Brief(errors.New("no answer")))
 }

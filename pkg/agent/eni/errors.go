@@ -107,6 +107,16 @@ func (r Reason) Refused() bool {
 	}
 }
 
+// Brief is what EC2 said, without the SDK's account of the request: it stands in events, which are one as long as their
+// text is the same, and a request's id never is.
+func Brief(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode() + ": " + api.ErrorMessage()
+	}
+	return err.Error()
+}
+
 // Classify finds the reason of an error.
 func Classify(err error) Reason {
 	var own *Error
