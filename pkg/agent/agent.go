@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/allocator"
+	"github.com/dovetail-dev/dovetail/pkg/agent/datapath"
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/agent/imds"
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
@@ -53,6 +54,7 @@ type Agent struct {
 	enis     *eni.Client
 	leases   *lease.Store
 	metrics  *metrics
+	kernel   *datapath.Keeper
 	geometry *podcapacity.Geometry // from EC2, where labels do not say it
 
 	source     allocator.Source // chosen by the first step
@@ -97,6 +99,7 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	if a.leases, err = lease.Open(opts.StateDir); err != nil {
 		return nil, err
 	}
+	a.kernel = &datapath.Keeper{Pods: a.wiredPods, Log: log, LinksChanged: a.poke}
 	if a.kube, err = a.connect(ctx, config); err != nil {
 		return nil, err
 	}
@@ -108,9 +111,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.serve(ctx); err != nil {
 		return err
 	}
-	if err := a.watchKernel(ctx); err != nil {
-		return err
-	}
+	go a.keepKernel(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var waiting []ask

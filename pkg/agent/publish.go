@@ -53,11 +53,7 @@ func (a *Agent) publish(ctx context.Context, s settings) error {
 			ID: e.ID, MAC: e.MAC, DeviceIndex: e.DeviceIndex, RouteTable: table, Subnet: e.Subnet, SubnetCIDR: cidr, PrimaryAddress: e.Primary, Prefixes: offered[i].Prefixes,
 		})
 	}
-	changes, err := datapath.Apply(state)
-	for _, change := range changes {
-		a.log.Info("datapath", "change", change)
-	}
-	if err != nil {
+	if err := a.kernel.Apply(state); err != nil {
 		return fmt.Errorf("datapath: %w", err)
 	}
 	if err := a.write(doc); err != nil {

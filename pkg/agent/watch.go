@@ -8,7 +8,6 @@ import (
 	"time"
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
-	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -24,7 +23,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/dovetail-dev/dovetail/pkg/agent/datapath"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/cni"
 )
 
 func newScheme() *runtime.Scheme {
@@ -85,38 +86,29 @@ func (a *Agent) nodeReference() *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.opts.NodeName, UID: types.UID(a.opts.NodeName)}}
 }
 
-// watchKernel wakes the loop when somebody changes links, routes or rules. Bursts are one event.
-func (a *Agent) watchKernel(ctx context.Context) error {
-	links, routes := make(chan netlink.LinkUpdate, 64), make(chan netlink.RouteUpdate, 64)
-	failed := func(err error) { a.log.Warn("the kernel's events were interrupted", "error", err) }
-	if err := netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{ErrorCallback: failed}); err != nil {
-		return fmt.Errorf("subscribing to links: %w", err)
-	}
-	if err := netlink.RouteSubscribeWithOptions(routes, ctx.Done(), netlink.RouteSubscribeOptions{ErrorCallback: failed}); err != nil {
-		return fmt.Errorf("subscribing to routes: %w", err)
-	}
-	go func() {
-		const settle = 200 * time.Millisecond
-		var timer <-chan time.Time
-		for links != nil || routes != nil {
+// keepKernel repairs the data path whenever somebody changes it, and wakes the loop when links come or go.
+func (a *Agent) keepKernel(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := a.kernel.Run(ctx); err != nil {
+			a.log.Error("watching the kernel; again in a while", "error", err)
 			select {
-			case _, ok := <-links:
-				if !ok {
-					links = nil
-				}
-			case _, ok := <-routes:
-				if !ok {
-					routes = nil
-				}
-			case <-timer:
-				timer = nil
+			case <-ctx.Done():
+			case <-time.After(period):
 				a.poke()
-				continue
-			}
-			if timer == nil {
-				timer = time.After(settle)
 			}
 		}
-	}()
-	return nil
+	}
+}
+
+// wiredPods lists who holds which address, and by which link.
+func (a *Agent) wiredPods() ([]datapath.Pod, error) {
+	leases, err := a.leases.List()
+	if err != nil {
+		return nil, err
+	}
+	pods := make([]datapath.Pod, 0, len(leases))
+	for _, l := range leases {
+		pods = append(pods, datapath.Pod{Address: l.Address, Link: cni.HostName(l.Owner)})
+	}
+	return pods, nil
 }

@@ -97,7 +97,7 @@ func Add(a *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	wired := wiring{netns: a.Netns, ifName: a.IfName, hostName: hostName(owner(a)), address: address, primary: doc.PrimaryAddress, mtu: doc.MTU, table: doc.PodTable}
+	wired := wiring{netns: a.Netns, ifName: a.IfName, hostName: HostName(owner(a)), address: address, primary: doc.PrimaryAddress, mtu: doc.MTU, table: doc.PodTable}
 	result, err := wired.setup()
 	if err != nil {
 		return failed("wiring the pod failed", errors.Join(err, wired.teardown(), store.Release(owner(a), time.Now())))
@@ -169,7 +169,7 @@ func Del(a *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if err := (wiring{hostName: hostName(owner(a))}).teardown(); err != nil {
+	if err := (wiring{hostName: HostName(owner(a))}).teardown(); err != nil {
 		return failed("taking the pod's link down failed", err)
 	}
 	store, err := lease.Open(c.StateDir)
@@ -210,7 +210,7 @@ func Check(a *skel.CmdArgs) error {
 	if err != nil {
 		return failed("the address pool cannot be read", err)
 	}
-	w := wiring{netns: a.Netns, ifName: a.IfName, hostName: hostName(owner(a)), address: held.Address, mtu: doc.MTU, table: doc.PodTable}
+	w := wiring{netns: a.Netns, ifName: a.IfName, hostName: HostName(owner(a)), address: held.Address, mtu: doc.MTU, table: doc.PodTable}
 	if err := w.check(); err != nil {
 		return failed("the pod is not wired as it was", err)
 	}
@@ -245,7 +245,7 @@ func GC(a *skel.CmdArgs) error {
 	var errs []error
 	for _, l := range leases {
 		if !kept[l.Owner] {
-			errs = append(errs, (wiring{hostName: hostName(l.Owner)}).teardown())
+			errs = append(errs, (wiring{hostName: HostName(l.Owner)}).teardown())
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

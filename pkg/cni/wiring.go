@@ -29,8 +29,8 @@ var gateway = netip.MustParseAddr("169.254.1.1")
 
 var anywhere = net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
 
-// hostName fits the kernel's 15 characters.
-func hostName(o lease.Owner) string { return HostPrefix + digest(o)[:12] }
+// HostName of the host's end of an owner's link. It fits the kernel's 15 characters.
+func HostName(o lease.Owner) string { return HostPrefix + digest(o)[:12] }
 
 func digest(o lease.Owner) string {
 	sum := sha256.Sum256([]byte(o.ContainerID + "/" + o.IfName))

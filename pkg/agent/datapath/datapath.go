@@ -9,12 +9,14 @@
 //	rule 1024    fwmark 0x80/0x80 -> main: what leaves by the primary ENI
 //	rule 1536    from each /28 or /32 of an ENI -> its table
 //
-// Apply compares and changes the difference. It never flushes: traffic goes on while it works.
+// Apply compares and changes the difference. It never flushes: traffic goes on while it works. A Keeper does so whenever the
+// kernel tells of a change.
 package datapath
 
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -46,6 +48,15 @@ type State struct {
 	SNAT bool
 	// RandomPorts of the translation.
 	RandomPorts bool
+	// Pods that hold an address. The plugin wires them; what somebody else takes away of it comes back.
+	Pods []Pod
+}
+
+// Pod on the node.
+type Pod struct {
+	Address netip.Addr
+	// Link is the name of the host's end.
+	Link string
 }
 
 // ENI that pods' traffic leaves by.
@@ -60,7 +71,7 @@ type ENI struct {
 // gateway of the subnet: AWS's router answers at its second address.
 func (e ENI) gateway() netip.Addr { return e.Subnet.Masked().Addr().Next() }
 
-func (s State) pods() []netip.Prefix {
+func (s State) podPrefixes() []netip.Prefix {
 	var all []netip.Prefix
 	for _, e := range s.ENIs {
 		all = append(all, e.Prefixes...)
@@ -68,21 +79,22 @@ func (s State) pods() []netip.Prefix {
 	return all
 }
 
-// Apply makes the kernel hold the state and returns what it changed, a line each.
+// Apply makes the kernel hold the state and returns what it changed, a line each. What fails holds nothing else up: a node
+// that lost an ENI serves the pods of the others.
 func Apply(s State) (changes []string, err error) {
 	a := &applier{state: s}
-	for _, step := range []func() error{a.links, a.sysctls, a.routes, a.rules, a.nftables} {
-		if err := step(); err != nil {
-			return a.changes, err
-		}
+	var errs []error
+	for _, step := range []func() error{a.links, a.sysctls, a.routes, a.pods, a.rules, a.nftables} {
+		errs = append(errs, step())
 	}
-	return a.changes, nil
+	return a.changes, errors.Join(errs...)
 }
 
 type applier struct {
 	state   State
-	primary netlink.Link
-	enis    []netlink.Link // of state.ENIs, in its order
+	primary netlink.Link            // nil when it is missing
+	enis    []netlink.Link          // of state.ENIs, in its order; nil where missing
+	names   map[string]netlink.Link // all links
 	changes []string
 }
 
@@ -111,6 +123,10 @@ func linkByMAC(mac net.HardwareAddr) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
+	return withMAC(links, mac)
+}
+
+func withMAC(links []netlink.Link, mac net.HardwareAddr) (netlink.Link, error) {
 	for _, link := range links {
 		if slices.Equal(link.Attrs().HardwareAddr, mac) {
 			return link, nil
@@ -119,33 +135,31 @@ func linkByMAC(mac net.HardwareAddr) (netlink.Link, error) {
 	return nil, fmt.Errorf("%s: %w", mac, ErrLinkMissing)
 }
 
-// dump asks again when the kernel's tables changed while they were read.
-func dump[T any](list func() ([]T, error)) ([]T, error) {
-	const attempts = 10
-	for i := 1; ; i++ {
-		out, err := list()
-		if i == attempts || !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return out, err
-		}
-	}
-}
-
 func (a *applier) links() error {
-	var err error
-	if a.primary, err = linkByMAC(a.state.PrimaryMAC); err != nil {
-		return fmt.Errorf("primary ENI: %w", err)
+	a.enis, a.names = make([]netlink.Link, len(a.state.ENIs)), map[string]netlink.Link{}
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return fmt.Errorf("links: %w", err)
 	}
-	for _, e := range a.state.ENIs {
-		link, err := linkByMAC(e.MAC)
+	for _, link := range links {
+		a.names[link.Attrs().Name] = link
+	}
+	var errs []error
+	if a.primary, err = withMAC(links, a.state.PrimaryMAC); err != nil {
+		errs = append(errs, fmt.Errorf("primary ENI: %w", err))
+	}
+	for i, e := range a.state.ENIs {
+		link, err := withMAC(links, e.MAC)
 		if err != nil {
-			return err
+			errs = append(errs, err)
+			continue
 		}
-		a.enis = append(a.enis, link)
+		a.enis[i] = link
 		if err := a.link(e, link); err != nil {
-			return fmt.Errorf("link %s: %w", link.Attrs().Name, err)
+			errs = append(errs, fmt.Errorf("link %s: %w", link.Attrs().Name, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (a *applier) link(e ENI, link netlink.Link) error {
@@ -169,17 +183,25 @@ func (a *applier) link(e ENI, link netlink.Link) error {
 		}
 		a.changed("added %s to %s", e.Address, name)
 	}
-	if link.Attrs().Flags&net.FlagUp == 0 {
-		if err := netlink.LinkSetUp(link); err != nil {
-			return err
-		}
-		a.changed("set %s up", name)
+	return a.up(link)
+}
+
+func (a *applier) up(link netlink.Link) error {
+	if link.Attrs().Flags&net.FlagUp != 0 {
+		return nil
 	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("setting it up: %w", err)
+	}
+	a.changed("set %s up", link.Attrs().Name)
 	return nil
 }
 
 // sysctls: the node forwards, and takes on its primary ENI what it would answer by another (NodePort).
 func (a *applier) sysctls() error {
+	if a.primary == nil {
+		return nil
+	}
 	for name, value := range map[string]string{
 		"ipv4/ip_forward": "1",
 		"ipv4/conf/" + a.primary.Attrs().Name + "/rp_filter": "2",
@@ -200,52 +222,14 @@ func (a *applier) sysctls() error {
 	return nil
 }
 
-// routes of each ENI's table, and of no other.
-func (a *applier) routes() error {
-	for i, e := range a.state.ENIs {
-		index := a.enis[i].Attrs().Index
-		wanted := []netlink.Route{
-			{Table: e.Table, LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: ipNet(host(e.gateway()), true)},
-			{Table: e.Table, LinkIndex: index, Gw: e.gateway().AsSlice(), Flags: int(netlink.FLAG_ONLINK), Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0"), true)},
-		}
-		present, err := dump(func() ([]netlink.Route, error) {
-			return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: e.Table}, netlink.RT_FILTER_TABLE)
-		})
-		if err != nil {
-			return fmt.Errorf("route table %d: %w", e.Table, err)
-		}
-		for _, route := range present {
-			if !slices.ContainsFunc(wanted, func(w netlink.Route) bool { return same(w, route) }) {
-				if err := netlink.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
-					return fmt.Errorf("removing route %s from table %d: %w", route.Dst, e.Table, err)
-				}
-				a.changed("removed route %s from table %d", route.Dst, e.Table)
-			}
-		}
-		for _, route := range wanted {
-			if slices.ContainsFunc(present, func(p netlink.Route) bool { return same(route, p) }) {
-				continue
-			}
-			if err := netlink.RouteReplace(&route); err != nil {
-				return fmt.Errorf("adding route %s to table %d: %w", route.Dst, e.Table, err)
-			}
-			a.changed("added route %s to table %d", route.Dst, e.Table)
-		}
-	}
-	return nil
-}
-
-func same(a, b netlink.Route) bool {
-	return a.LinkIndex == b.LinkIndex && a.Gw.Equal(b.Gw) && fmt.Sprint(a.Dst) == fmt.Sprint(b.Dst)
-}
-
-// rules of our priorities are ours: others than the wanted ones go.
+// rules of our priorities are ours: others than the wanted ones go, after those are there, so that no packet falls between.
 func (a *applier) rules() error {
 	wanted := a.wantedRules()
 	present, err := dump(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("policy rules: %w", err)
 	}
+	var stale []netlink.Rule
 	for _, rule := range present {
 		if rule.Priority != priorityPods && rule.Priority != priorityMark && rule.Priority != priorityENI {
 			continue
@@ -254,16 +238,19 @@ func (a *applier) rules() error {
 			delete(wanted, ruleKey(rule))
 			continue
 		}
+		stale = append(stale, rule)
+	}
+	for _, key := range slices.Sorted(maps.Keys(wanted)) {
+		if err := netlink.RuleAdd(wanted[key]); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("adding rule %s: %w", key, err)
+		}
+		a.changed("added rule %s", key)
+	}
+	for _, rule := range stale {
 		if err := netlink.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("removing rule %s: %w", ruleKey(rule), err)
 		}
 		a.changed("removed rule %s", ruleKey(rule))
-	}
-	for key, rule := range wanted {
-		if err := netlink.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("adding rule %s: %w", key, err)
-		}
-		a.changed("added rule %s", key)
 	}
 	return nil
 }
@@ -298,7 +285,11 @@ func ruleKey(r netlink.Rule) string {
 	if r.Mask != nil {
 		mask = *r.Mask
 	}
-	return fmt.Sprintf("%d: from %s fwmark %#x/%#x lookup %d", r.Priority, from, r.Mark, mask, r.Table)
+	key := fmt.Sprintf("%d: from %s fwmark %#x/%#x lookup %d", r.Priority, from, r.Mark, mask, r.Table)
+	if r.Dst != nil || r.IifName != "" || r.OifName != "" || r.Invert { // none of ours
+		key += fmt.Sprintf(" to %v iif %q oif %q not %t", r.Dst, r.IifName, r.OifName, r.Invert)
+	}
+	return key
 }
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -96,6 +96,7 @@ func node(t *testing.T) datapath.State {
 		require.NoError(t, netlink.RouteAdd(&netlink.Route{LinkIndex: reth1.Attrs().Index, Gw: net.IPv4(100, 64, 0, 5), Dst: cidr("100.64.0.16/28")}))
 		lo, err := netlink.LinkByName("lo")
 		require.NoError(t, err)
+		require.NoError(t, netlink.LinkSetUp(lo))
 		return netlink.AddrAdd(lo, &netlink.Addr{IPNet: cidr(outside + "/32")})
 	}))
 	wirePod(t)
@@ -106,6 +107,7 @@ func node(t *testing.T) datapath.State {
 			Subnet: netip.MustParsePrefix("100.64.0.0/19"), Prefixes: []netip.Prefix{netip.MustParsePrefix("100.64.0.16/28")},
 		}},
 		Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/21"), netip.MustParsePrefix("100.64.0.0/17")}, SNAT: true, RandomPorts: true,
+		Pods: []datapath.Pod{{Address: netip.MustParseAddr("100.64.0.20"), Link: "dvtpod"}},
 	}
 }
 
@@ -135,6 +137,12 @@ func wirePod(t *testing.T) {
 // seenBy connects from one namespace to a listener in another and returns the address that the listener saw.
 func seenBy(t *testing.T, listenerNS, address, dialerNS string) (string, error) {
 	t.Helper()
+	return seenFrom(t, listenerNS, address, dialerNS, "")
+}
+
+// seenFrom connects from a certain address of the dialer's.
+func seenFrom(t *testing.T, listenerNS, address, dialerNS, source string) (string, error) {
+	t.Helper()
 	listen := func() (l net.Listener, err error) { return net.Listen("tcp", address) }
 	var listener net.Listener
 	var err error
@@ -157,7 +165,11 @@ func seenBy(t *testing.T, listenerNS, address, dialerNS string) (string, error) 
 	}()
 	var seen []byte
 	dial := func() error {
-		conn, err := net.DialTimeout("tcp", address, 2*time.Second)
+		dialer := net.Dialer{Timeout: 2 * time.Second}
+		if source != "" {
+			dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(source)}
+		}
+		conn, err := dialer.Dial("tcp", address)
 		if err != nil {
 			return err
 		}
@@ -199,6 +211,47 @@ func TestPodsKeepTheirAddressInTheVPCAndHaveTheNodesOutsideOfIt(t *testing.T) {
 	require.Equal(t, "100.64.0.1", seen, "VPC to pod")
 }
 
+func TestAnswersToConnectionsFromOutsideOfTheVPCLeaveByThePodsENI(t *testing.T) {
+	_, err := datapath.Apply(node(t))
+	require.NoError(t, err)
+	dropAtRouter(t, "reth0", "100.64.0.20")
+	seen, err := seenFrom(t, podNS, "100.64.0.20:80", routerNS, outside) // as from a peered network
+	require.NoError(t, err)
+	require.Equal(t, outside, seen)
+}
+
+func TestPolicyNoneLeavesPodsTheirAddressAndENI(t *testing.T) {
+	state := node(t)
+	state.SNAT = false
+	_, err := datapath.Apply(state)
+	require.NoError(t, err)
+	dropAtRouter(t, "reth0", "100.64.0.20")
+	seen, err := seenBy(t, routerNS, outside+":80", podNS)
+	require.NoError(t, err)
+	require.Equal(t, "100.64.0.20", seen)
+}
+
+func TestTheNodesOwnTrafficIsNotTranslated(t *testing.T) {
+	_, err := datapath.Apply(node(t))
+	require.NoError(t, err)
+	eth0, err := netlink.LinkByName("eth0")
+	require.NoError(t, err)
+	require.NoError(t, netlink.AddrAdd(eth0, &netlink.Addr{IPNet: cidr("10.0.0.77/32")}))
+	seen, err := seenFrom(t, routerNS, outside+":80", "", "10.0.0.77")
+	require.NoError(t, err)
+	require.Equal(t, "10.0.0.77", seen)
+}
+
+// dropAtRouter makes the router drop what comes from an address by a link: as EC2 drops what an ENI has no right to send.
+func dropAtRouter(t *testing.T, link, source string) {
+	t.Helper()
+	require.NoError(t, netns.Do(routerNS, func() error {
+		rule := netlink.NewRule()
+		rule.IifName, rule.Src, rule.Type, rule.Priority, rule.Family = link, cidr(source+"/32"), unix.RTN_BLACKHOLE, 10, netlink.FAMILY_V4
+		return netlink.RuleAdd(rule)
+	}))
+}
+
 func TestExcludedDestinationsSeeThePod(t *testing.T) {
 	state := node(t)
 	state.Local = append(state.Local, netip.MustParsePrefix("203.0.113.0/24"))
@@ -227,12 +280,12 @@ func TestApplyAddsAndRemovesOnlyTheDifference(t *testing.T) {
 	state.ENIs[0].Prefixes = append(state.ENIs[0].Prefixes, more)
 	changes, err := datapath.Apply(state)
 	require.NoError(t, err)
-	require.Equal(t, []string{"added rule 1536: from 100.64.0.32/28 fwmark 0x0/0x0 lookup 1001", "replaced nftables table dovetail"}, changes)
+	require.Equal(t, []string{"added rule 1536: from 100.64.0.32/28 fwmark 0x0/0x0 lookup 1001", "replaced the elements of nftables set pods"}, changes)
 
 	state.ENIs[0].Prefixes = state.ENIs[0].Prefixes[:1]
 	changes, err = datapath.Apply(state)
 	require.NoError(t, err)
-	require.Equal(t, []string{"removed rule 1536: from 100.64.0.32/28 fwmark 0x0/0x0 lookup 1001", "replaced nftables table dovetail"}, changes)
+	require.Equal(t, []string{"removed rule 1536: from 100.64.0.32/28 fwmark 0x0/0x0 lookup 1001", "replaced the elements of nftables set pods"}, changes)
 }
 
 func TestApplyRepairsWhatSomebodyTookAway(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -24,10 +25,13 @@ import (
 //	chain nodeport { type filter hook prerouting priority mangle
 //	    iifname PRIMARY fib daddr type local ct mark set ct mark | 0x80 }        before DNAT: NodePort's connections
 //	chain mark { type filter hook prerouting priority -90                       after kube-proxy's DNAT
-//	    ip saddr @pods ip daddr != @local fib daddr type != local ct mark set ct mark | 0x80
+//	    ct direction original ip saddr @pods ip daddr != @local fib daddr type != local ct mark set ct mark | 0x80
 //	    ip saddr @pods ct mark & 0x80 == 0x80 meta mark set meta mark | 0x80 }    rule 1024 takes it to main
 //	chain snat { type nat hook postrouting priority srcnat
 //	    oifname PRIMARY ip saddr @pods ip daddr != @local snat to NODE fully-random }
+//
+// Only connections that pods open are marked: what answers a connection that came to the pod from outside of the VPC, through
+// its own ENI, goes back by that ENI. EC2 drops it anywhere else.
 const (
 	tableName     = "dovetail"
 	setPods       = "pods"
@@ -41,36 +45,70 @@ const (
 	register      = 1
 )
 
-// nftables replaces the table in one transaction, when it is not as it should be.
+// nftables replaces what differs in one transaction: the content of a set, or the table.
 func (a *applier) nftables() error {
+	if a.primary == nil {
+		return nil
+	}
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	rules := a.nftRules()
-	sets := map[string][]netip.Prefix{setPods: a.state.pods(), setLocal: a.state.Local}
-	current, err := tableIs(conn, sets, rules)
+	sets := map[string][]netip.Prefix{setPods: a.state.podPrefixes(), setLocal: a.state.Local}
+	found, err := readTable(conn, sets, rules)
 	if err != nil {
 		return fmt.Errorf("nftables: reading table %s: %w", tableName, err)
 	}
-	if current {
+	if found.whole && len(found.stale) == 0 {
 		return nil
 	}
-	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName}
-	conn.AddTable(table) // so that there is one to delete, the first time too
-	conn.DelTable(table)
-	conn.AddTable(table)
+	if found.whole {
+		err := a.replaceSets(conn, found.stale, sets)
+		if err == nil {
+			return nil
+		}
+		a.changed("could not replace the sets %v alone: %v", found.stale, err)
+	}
+	return a.replaceTable(conn, sets, rules)
+}
+
+var ownTable = &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName}
+
+func newSet(name string) *nftables.Set {
+	return &nftables.Set{Table: ownTable, Name: name, KeyType: nftables.TypeIPAddr, Interval: true}
+}
+
+func (a *applier) replaceSets(conn *nftables.Conn, names []string, sets map[string][]netip.Prefix) error {
+	for _, name := range names {
+		conn.FlushSet(newSet(name))
+		if err := conn.SetAddElements(newSet(name), elements(sets[name])); err != nil {
+			return err
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return err
+	}
+	for _, name := range names {
+		a.changed("replaced the elements of nftables set %s", name)
+	}
+	return nil
+}
+
+func (a *applier) replaceTable(conn *nftables.Conn, sets map[string][]netip.Prefix, rules map[string][]nftRule) error {
+	conn.AddTable(ownTable) // so that there is one to delete, the first time too
+	conn.DelTable(ownTable)
+	conn.AddTable(ownTable)
 	for name, prefixes := range sets {
-		set := &nftables.Set{Table: table, Name: name, KeyType: nftables.TypeIPAddr, Interval: true}
-		if err := conn.AddSet(set, elements(prefixes)); err != nil {
+		if err := conn.AddSet(newSet(name), elements(prefixes)); err != nil {
 			return fmt.Errorf("nftables: set %s: %w", name, err)
 		}
 	}
 	for _, chain := range chains() {
-		chain.Table = table
+		chain.Table = ownTable
 		added := conn.AddChain(chain)
 		for _, rule := range rules[chain.Name] {
-			conn.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: rule.exprs, UserData: rule.digest})
+			conn.AddRule(&nftables.Rule{Table: ownTable, Chain: added, Exprs: rule.exprs, UserData: rule.digest})
 		}
 	}
 	if err := conn.Flush(); err != nil {
@@ -88,7 +126,7 @@ func chains() []*nftables.Chain {
 	}
 }
 
-// nftRule carries a digest of its own text, by which tableIs knows it again: the kernel's form of a rule is not ours.
+// nftRule carries a digest of its own text, by which hasRules knows it again: the kernel's form of a rule is not ours.
 type nftRule struct {
 	exprs  []expr.Any
 	digest []byte
@@ -111,7 +149,7 @@ func (a *applier) nftRules() map[string][]nftRule {
 	}
 	outward := slices.Concat(in(setPods, sourceOffset, false), in(setLocal, destOffset, true))
 	if a.state.SNAT {
-		rules[chainMark] = append(rules[chainMark], newRule(outward, destinationIsLocal(expr.CmpOpNeq), setMark(ctMark)))
+		rules[chainMark] = append(rules[chainMark], newRule(isOriginal(), outward, destinationIsLocal(expr.CmpOpNeq), setMark(ctMark)))
 		rules[chainSNAT] = []nftRule{newRule(link(expr.MetaKeyOIFNAME, primary), outward, []expr.Any{
 			&expr.Immediate{Register: register, Data: a.state.PrimaryAddress.AsSlice()},
 			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: register, FullyRandom: a.state.RandomPorts},
@@ -121,35 +159,61 @@ func (a *applier) nftRules() map[string][]nftRule {
 	return rules
 }
 
-// tableIs tells whether the kernel's table has these sets and rules.
-func tableIs(conn *nftables.Conn, sets map[string][]netip.Prefix, rules map[string][]nftRule) (bool, error) {
+// found in the kernel.
+type found struct {
+	// whole: the table, its chains and sets are there, and the chains have the wanted rules.
+	whole bool
+	stale []string // sets that are there, with other elements
+}
+
+// readTable reads again before it says that something differs: what others commit meanwhile (kube-proxy does, for each
+// Service) interrupts the reading of our table too, and entries are missed.
+func readTable(conn *nftables.Conn, sets map[string][]netip.Prefix, rules map[string][]nftRule) (f found, err error) {
+	const attempts = 3
+	for range attempts {
+		if f, err = readTableOnce(conn, sets, rules); err == nil && f.whole && len(f.stale) == 0 {
+			return f, nil
+		}
+	}
+	return f, err
+}
+
+func readTableOnce(conn *nftables.Conn, sets map[string][]netip.Prefix, rules map[string][]nftRule) (found, error) {
+	f := found{}
 	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyIPv4)
 	if err != nil {
-		return false, err
+		return f, err
 	}
-	index := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName })
-	if index < 0 {
-		return false, nil
+	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }) {
+		return f, nil
 	}
-	table := tables[index]
-	for name, prefixes := range sets {
-		set, err := conn.GetSetByName(table, name)
+	chainsWhole, err := hasRules(conn, rules)
+	if err != nil || !chainsWhole {
+		return f, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		set, err := conn.GetSetByName(ownTable, name)
 		if errors.Is(err, unix.ENOENT) {
-			return false, nil
+			return f, nil
 		}
 		if err != nil {
-			return false, err
+			return f, err
 		}
 		present, err := conn.GetSetElements(set)
 		if err != nil {
-			return false, err
+			return f, err
 		}
-		if !sameElements(present, elements(prefixes)) {
-			return false, nil
+		if !sameElements(present, elements(sets[name])) {
+			f.stale = append(f.stale, name)
 		}
 	}
+	f.whole = true
+	return f, nil
+}
+
+func hasRules(conn *nftables.Conn, rules map[string][]nftRule) (bool, error) {
 	for _, chain := range chains() {
-		present, err := conn.GetRules(table, &nftables.Chain{Name: chain.Name, Table: table})
+		present, err := conn.GetRules(ownTable, &nftables.Chain{Name: chain.Name, Table: ownTable})
 		if errors.Is(err, unix.ENOENT) {
 			return false, nil
 		}
@@ -178,23 +242,22 @@ func sameElements(a, b []nftables.SetElement) bool {
 	return slices.Equal(keys(a), keys(b))
 }
 
-// elements of an interval set. Neighbouring prefixes are joined, as the kernel has no element that both ends and starts.
+// elements of an interval set. Neighbouring prefixes are joined, as the kernel has no element that both ends and starts. An
+// interval that reaches the last address has no end.
 func elements(prefixes []netip.Prefix) []nftables.SetElement {
 	sorted := slices.Clone(prefixes)
-	slices.SortFunc(sorted, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	slices.SortFunc(sorted, func(a, b netip.Prefix) int { return a.Masked().Addr().Compare(b.Masked().Addr()) })
 	var out []nftables.SetElement
-	var end netip.Addr
-	for _, p := range sorted {
-		first, next := p.Masked().Addr(), lastOf(p).Next()
-		switch {
-		case end.IsValid() && first.Compare(end) <= 0: // touches or overlaps the interval before
-			if next.Compare(end) > 0 {
-				end = next
-				out[len(out)-1].Key = end.AsSlice()
+	for i := 0; i < len(sorted); {
+		first, last := sorted[i].Masked().Addr(), lastOf(sorted[i])
+		for i++; i < len(sorted) && (!last.Next().IsValid() || sorted[i].Masked().Addr().Compare(last.Next()) <= 0); i++ {
+			if l := lastOf(sorted[i]); l.Compare(last) > 0 {
+				last = l
 			}
-		default:
-			end = next
-			out = append(out, nftables.SetElement{Key: first.AsSlice()}, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+		}
+		out = append(out, nftables.SetElement{Key: first.AsSlice()})
+		if end := last.Next(); end.IsValid() {
+			out = append(out, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
 		}
 	}
 	return out
@@ -225,6 +288,14 @@ func destinationIsLocal(op expr.CmpOp) []expr.Any {
 	return []expr.Any{
 		&expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true},
 		&expr.Cmp{Op: op, Register: register, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}
+}
+
+// isOriginal: the packet goes the way of the connection's first one.
+func isOriginal() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeyDIRECTION, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{0}},
 	}
 }
 

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	// settle is how long after the first of the kernel's events it looks: they come in bursts.
+	settle = 100 * time.Millisecond
+	// slowPeriod of a look at everything, whatever events say: for what has no events, such as sysctls.
+	slowPeriod = 30 * time.Second
+)
+
+// Keeper keeps the kernel at the state that was applied last. It depends on nothing but the kernel: while EC2 or the API
+// server is away or slow, what somebody takes away still comes back at once.
+type Keeper struct {
+	// Pods lists the pods that hold addresses at the time.
+	Pods func() ([]Pod, error)
+	Log  *slog.Logger
+	// LinksChanged is called when links came, went or changed: an attached ENI may have become visible.
+	LinksChanged func()
+	// Period of a look at everything when there are no events; 30 seconds where it is zero.
+	Period time.Duration
+
+	mu    sync.Mutex
+	state *State
+}
+
+// Apply makes the kernel hold the state from now on.
+func (k *Keeper) Apply(s State) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.state = &s
+	return k.apply("datapath")
+}
+
+// Run repairs until the context ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	events, err := watch(ctx)
+	if err != nil {
+		return err
+	}
+	slow := time.NewTicker(cmp.Or(k.Period, slowPeriod))
+	defer slow.Stop()
+	for {
+		linksChanged := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-slow.C:
+		case linksChanged = <-events:
+			linksChanged = settled(ctx, events) || linksChanged
+		}
+		k.repair()
+		if linksChanged && k.LinksChanged != nil {
+			k.LinksChanged()
+		}
+	}
+}
+
+// settled takes the rest of a burst.
+func settled(ctx context.Context, events <-chan bool) (links bool) {
+	timer := time.NewTimer(settle)
+	defer timer.Stop()
+	for {
+		select {
+		case l := <-events:
+			links = links || l
+		case <-timer.C:
+			return links
+		case <-ctx.Done():
+			return links
+		}
+	}
+}
+
+func (k *Keeper) repair() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.state == nil {
+		return
+	}
+	if err := k.apply("repaired the datapath"); err != nil {
+		k.Log.Error("repairing the datapath", "error", err)
+	}
+}
+
+func (k *Keeper) apply(message string) error {
+	s := *k.state
+	if k.Pods != nil {
+		var err error
+		if s.Pods, err = k.Pods(); err != nil { // the rest must not wait for them
+			k.Log.Error("datapath: reading which pods hold addresses; their routes stay as they are", "error", err)
+		}
+	}
+	changes, err := Apply(s)
+	for _, change := range changes {
+		k.Log.Info(message, "change", change)
+	}
+	return err
+}
