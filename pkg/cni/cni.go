@@ -13,7 +13,9 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -107,29 +109,49 @@ func Add(a *skel.CmdArgs) error {
 
 // acquire leases an address, asking the agent for more when there is none.
 func acquire(c config, store *lease.Store, request lease.Request) (address addr, doc *pool.Document, err error) {
-	for attempt := 0; ; attempt++ {
-		doc, err = pool.Read(c.StateDir)
-		if errors.Is(err, fs.ErrNotExist) {
-			return address, nil, retry("the node agent has not published addresses yet", "see the events of the node, and the logs of the agent on it")
-		}
-		if err != nil {
-			return address, nil, failed("the address pool cannot be read", err)
+	grown := false
+	for {
+		if doc, err = readPool(c.StateDir); err != nil {
+			return address, nil, err
 		}
 		request.Prefixes, request.Cooldown, request.Now = doc.Prefixes(), doc.Cooldown(), time.Now()
 		address, err = store.Acquire(request)
-		if err == nil {
-			return address, doc, nil
-		}
-		if !errors.Is(err, lease.ErrNoFreeAddress) {
+		switch {
+		case err == nil:
+			// The agent may be giving the prefix back: it takes it from the pool, and looks at the leases once more before it lets
+			// go. Either it sees this lease, or we see the pool without the prefix.
+			if doc, err = readPool(c.StateDir); err == nil && serves(doc, address) {
+				return address, doc, nil
+			}
+			if released := store.Release(request.Owner, request.Now); err != nil || released != nil {
+				return address, nil, errors.Join(err, released)
+			}
+		case !errors.Is(err, lease.ErrNoFreeAddress):
 			return address, nil, failed("leasing an address failed", err)
-		}
-		if attempt > 0 {
+		case grown:
 			return address, nil, retry(shortage(doc), "")
-		}
-		if err := grow(c.StateDir); err != nil {
-			return address, nil, retry(shortage(doc), err.Error())
+		default:
+			if err := grow(c.StateDir); err != nil {
+				return address, nil, retry(shortage(doc), err.Error())
+			}
+			grown = true
 		}
 	}
+}
+
+func serves(doc *pool.Document, address addr) bool {
+	return slices.ContainsFunc(doc.Prefixes(), func(p netip.Prefix) bool { return p.Contains(address) })
+}
+
+func readPool(stateDir string) (*pool.Document, error) {
+	doc, err := pool.Read(stateDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, retry("the node agent has not published addresses yet", "see the events of the node, and the logs of the agent on it")
+	}
+	if err != nil {
+		return nil, failed("the address pool cannot be read", err)
+	}
+	return doc, nil
 }
 
 // shortage is the agent's own reason where it left one.
