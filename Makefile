@@ -60,7 +60,7 @@ images: $(KO) ## Build images of our programs with ko, into bin/images.tar.
 .PHONY: e2e
 e2e: build controlplane node-programs images $(HELM) ## Install, run, upgrade and uninstall with Helm on real kubelets (needs root).
 	hack/images/build.sh $(KO) $(VERSION)-next $(BIN)/next
-	$(GO) test -count=1 -v -run Chain ./pkg/cni
+	$(GO) test -count=1 -v -run 'Chain|KubeProxy' ./pkg/cni ./pkg/agent/datapath
 	$(GO) test -count=1 -timeout 20m -v ./test/install
 
 # The upstream controller is a module of its own too: it is built with the versions that it was released with.

@@ -99,7 +99,7 @@ func node(t *testing.T) datapath.State {
 		require.NoError(t, netlink.LinkSetUp(lo))
 		return netlink.AddrAdd(lo, &netlink.Addr{IPNet: cidr(outside + "/32")})
 	}))
-	wirePod(t)
+	wirePod(t, podNS, "dvtpod", "100.64.0.20")
 	return datapath.State{
 		PrimaryMAC: mac("02:00:00:00:00:01"), PrimaryAddress: netip.MustParseAddr("10.0.0.10"), MTU: 9001, PodTable: pool.PodTable,
 		ENIs: []datapath.ENI{{
@@ -111,22 +111,22 @@ func node(t *testing.T) datapath.State {
 	}
 }
 
-func wirePod(t *testing.T) {
+func wirePod(t *testing.T, namespace, hostLink, address string) {
 	t.Helper()
-	pod, err := vishnetns.GetFromPath(podNS)
+	pod, err := vishnetns.GetFromPath(namespace)
 	require.NoError(t, err)
 	defer pod.Close()
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "dvtpod"
+	attrs.Name = hostLink
 	require.NoError(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(pod))}))
-	host, err := netlink.LinkByName("dvtpod")
+	host, err := netlink.LinkByName(hostLink)
 	require.NoError(t, err)
 	require.NoError(t, netlink.LinkSetUp(host))
-	require.NoError(t, netlink.RouteAdd(&netlink.Route{Table: pool.PodTable, LinkIndex: host.Attrs().Index, Scope: netlink.SCOPE_LINK, Src: net.IPv4(10, 0, 0, 10), Dst: cidr("100.64.0.20/32")}))
-	require.NoError(t, netns.Do(podNS, func() error {
+	require.NoError(t, netlink.RouteAdd(&netlink.Route{Table: pool.PodTable, LinkIndex: host.Attrs().Index, Scope: netlink.SCOPE_LINK, Src: net.IPv4(10, 0, 0, 10), Dst: cidr(address + "/32")}))
+	require.NoError(t, netns.Do(namespace, func() error {
 		link, err := netlink.LinkByName("eth0")
 		require.NoError(t, err)
-		require.NoError(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: cidr("100.64.0.20/32")}))
+		require.NoError(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: cidr(address + "/32")}))
 		require.NoError(t, netlink.LinkSetUp(link))
 		require.NoError(t, netlink.NeighAdd(&netlink.Neigh{LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: net.IPv4(169, 254, 1, 1), HardwareAddr: host.Attrs().HardwareAddr}))
 		require.NoError(t, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: cidr("169.254.1.1/32")}))
@@ -143,6 +143,11 @@ func seenBy(t *testing.T, listenerNS, address, dialerNS string) (string, error) 
 // seenFrom connects from a certain address of the dialer's.
 func seenFrom(t *testing.T, listenerNS, address, dialerNS, source string) (string, error) {
 	t.Helper()
+	return seenAt(t, listenerNS, address, dialerNS, source, address)
+}
+
+// seenAt connects to another address than the one that is listened at.
+func seenAt(t require.TestingT, listenerNS, address, dialerNS, source, dialled string) (string, error) {
 	listen := func() (l net.Listener, err error) { return net.Listen("tcp", address) }
 	var listener net.Listener
 	var err error
@@ -169,7 +174,7 @@ func seenFrom(t *testing.T, listenerNS, address, dialerNS, source string) (strin
 		if source != "" {
 			dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(source)}
 		}
-		conn, err := dialer.Dial("tcp", address)
+		conn, err := dialer.Dial("tcp", dialled)
 		if err != nil {
 			return err
 		}
