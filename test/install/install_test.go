@@ -67,6 +67,9 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 		require.NoError(t, scenario.CheckMatrix(probes))
 	})
 	step(t, "probes, logs, exec and a Service work", checkPods)
+	step(t, "ports of nodes lead to pods on other ENIs", func(ctx context.Context, t *testing.T) {
+		checkNodePorts(ctx, t, nodes)
+	})
 	step(t, "an upgrade to other images loses no pod that starts meanwhile", func(ctx context.Context, t *testing.T) {
 		upgradeWhilePodsStart(ctx, t, workload)
 	})
