@@ -3,18 +3,11 @@
 package agent
 
 import (
-	"errors"
-	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
 )
-
-// coolingDir is where package lease keeps the addresses that rest, by name; the file's time is that of the release.
-const coolingDir = "cooling"
 
 // usage of the node's addresses.
 type usage struct {
@@ -56,35 +49,10 @@ func (a *Agent) usage(cooldown time.Duration, now time.Time) (usage, error) {
 		return u, err
 	}
 	// After the leases: an address that is released in between counts twice, not never.
-	if u.cooling, err = coolingAddresses(a.opts.StateDir, cooldown, now); err != nil {
+	if u.cooling, err = a.leases.Cooling(cooldown, now); err != nil {
 		return u, err
 	}
 	_, cooling, err := a.leases.Usage(cooldown, now)
 	u.complete = cooling <= len(u.cooling)
 	return u, err
-}
-
-func coolingAddresses(stateDir string, cooldown time.Duration, now time.Time) ([]netip.Addr, error) {
-	entries, err := os.ReadDir(filepath.Join(stateDir, coolingDir))
-	if err != nil {
-		return nil, err
-	}
-	var cooling []netip.Addr
-	for _, entry := range entries {
-		address, err := netip.ParseAddr(entry.Name())
-		if err != nil {
-			continue
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) { // it has cooled
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if now.Sub(info.ModTime()) < cooldown {
-			cooling = append(cooling, address)
-		}
-	}
-	return cooling, nil
 }

@@ -352,6 +352,15 @@ func (s *Store) Collect(valid []Owner, now time.Time) error {
 	})
 }
 
+// Cooling lists the addresses that rest.
+func (s *Store) Cooling(cooldown time.Duration, now time.Time) (addresses []netip.Addr, err error) {
+	err = s.locked(func() (err error) {
+		addresses, err = s.cooling(cooldown, now)
+		return err
+	})
+	return addresses, err
+}
+
 // Usage counts leased and cooling addresses.
 func (s *Store) Usage(cooldown time.Duration, now time.Time) (leased, cooling int, err error) {
 	err = s.locked(func() error {
