@@ -9,12 +9,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -22,8 +20,11 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
 )
 
-// renewal of leases. Kubelets renew theirs every 10 s; leases last 40 s.
-const renewal = 20 * time.Second
+const (
+	// renewal of leases, at most 1.2 times as long. Kubelets renew theirs every 10 s; leases last 40 s.
+	renewal       = 18 * time.Second
+	renewalJitter = 0.2
+)
 
 // Nodes are the nodes of all hollow instances.
 type Nodes struct {
@@ -82,8 +83,8 @@ func (n *Nodes) Set(ctx context.Context, machines []bootstrap.Machine) {
 	}
 }
 
-// machine that a node is.
-func (n *Nodes) machine(nodeName string) (bootstrap.Machine, bool) {
+// Machine that a node is.
+func (n *Nodes) Machine(nodeName string) (bootstrap.Machine, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if running := n.running[nodeName]; running != nil {
@@ -94,45 +95,29 @@ func (n *Nodes) machine(nodeName string) (bootstrap.Machine, bool) {
 
 // keep registers a node and renews its lease until the machine ends.
 func (n *Nodes) keep(ctx context.Context, machine bootstrap.Machine) {
-	wanted := kubelet.NewNode(machine, kubelet.Conditions(nil))
-	for {
-		registered, err := n.client.CoreV1().Nodes().Create(ctx, wanted, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) {
-			registered, err = n.client.CoreV1().Nodes().Get(ctx, wanted.Name, metav1.GetOptions{})
+	node := kubelet.NewNode(machine, kubelet.Conditions(nil))
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		registered, err := kubelet.Register(ctx, n.client, node)
+		if err != nil {
+			n.warn(ctx, "registering a node", machine, err)
+			return false, nil // it tries again
 		}
-		if err == nil {
-			wanted = registered
-			break
-		}
-		n.warn(ctx, "registering a node", machine, err)
-		if !pause(ctx, time.Second) {
-			return
-		}
+		node = registered
+		return true, nil
+	})
+	if err != nil {
+		return // the machine has ended
 	}
 	n.pods.wake(machine.Hostname)
-	for {
-		if err := kubelet.RenewLease(ctx, n.client, wanted); err != nil {
+	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
+		if err := kubelet.RenewLease(ctx, n.client, node); err != nil {
 			n.warn(ctx, "renewing a node's lease", machine, err)
 		}
-		if !pause(ctx, time.Duration(float64(renewal)*(0.9+0.2*rand.Float64()))) { //nolint:gosec // only spreads load
-			return
-		}
-	}
+	}, renewal, renewalJitter, true)
 }
 
 func (n *Nodes) warn(ctx context.Context, what string, machine bootstrap.Machine, err error) {
 	if ctx.Err() == nil {
 		n.log.Warn(what, "node", machine.Hostname, "error", err)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

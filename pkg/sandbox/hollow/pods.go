@@ -126,7 +126,7 @@ func (p *pods) reconcile(ctx context.Context, key types.NamespacedName) error {
 		return err
 	}
 	pod := o.(*corev1.Pod)
-	machine, ok := p.nodes.machine(pod.Spec.NodeName)
+	machine, ok := p.nodes.Machine(pod.Spec.NodeName)
 	if !ok {
 		return nil // not one of ours
 	}

@@ -56,16 +56,22 @@ func NewNode(m bootstrap.Machine, conditions []corev1.NodeCondition) *corev1.Nod
 func (k *Kubelet) register(ctx context.Context) error {
 	node := NewNode(k.machine, k.conditions(nil))
 	return poll(ctx, time.Second, func(ctx context.Context) error {
-		created, err := k.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
-		switch {
-		case apierrors.IsAlreadyExists(err):
-			created, err = k.client.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
-		case err != nil:
+		registered, err := Register(ctx, k.client, node)
+		if err != nil {
 			k.opts.Log.Warn("creating the node", "error", err)
 		}
-		k.node = created
+		k.node = registered
 		return err
 	})
+}
+
+// Register creates the Node, or finds it where it was registered before.
+func Register(ctx context.Context, client kubernetes.Interface, node *corev1.Node) (*corev1.Node, error) {
+	registered, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return client.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
+	}
+	return registered, err
 }
 
 // heartbeat keeps the Node's conditions and its lease, and reacts at once when the CNI configuration appears or goes.
