@@ -39,10 +39,13 @@ func (d *daemon) takeHollow(ctx context.Context, s aws.Snapshot) aws.Snapshot {
 		if instance.State != "running" {
 			continue
 		}
-		machine, err := machineOf(instance)
-		if err != nil {
-			d.log.Warn("instance does not boot", "instance", instance.ID, "error", err)
-			continue
+		machine, running := d.hollow.Machine(instance.PrivateDNS)
+		if !running || machine.InstanceID != instance.ID { // user data are read at the first boot only
+			var err error
+			if machine, err = machineOf(instance); err != nil {
+				d.log.Warn("instance does not boot", "instance", instance.ID, "error", err)
+				continue
+			}
 		}
 		machines = append(machines, machine)
 	}
