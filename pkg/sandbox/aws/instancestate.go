@@ -25,10 +25,7 @@ func (r *request) reasonOf() stateReason {
 }
 
 func (r *request) stopInstances(in *ec2.StopInstancesInput) (*ec2.StopInstancesOutput, error) {
-	if len(in.InstanceIds) == 0 {
-		return nil, missingParameter("instancesSet")
-	}
-	instances, err := r.known(in.InstanceIds)
+	instances, err := r.named(in.InstanceIds)
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +52,14 @@ func (r *request) stopInstances(in *ec2.StopInstancesInput) (*ec2.StopInstancesO
 	return out, nil
 }
 
+// named returns the instances of a call that must name some.
+func (r *request) named(ids []string) ([]*instance, error) {
+	if len(ids) == 0 {
+		return nil, missingParameter("instancesSet")
+	}
+	return r.known(ids)
+}
+
 // stop keeps the instance's interfaces and private addresses; a public address that is not the account's own goes.
 func (r *request) stop(i *instance) {
 	i.reason = r.reasonOf()
@@ -70,10 +75,7 @@ func (r *request) stop(i *instance) {
 }
 
 func (r *request) startInstances(in *ec2.StartInstancesInput) (*ec2.StartInstancesOutput, error) {
-	if len(in.InstanceIds) == 0 {
-		return nil, missingParameter("instancesSet")
-	}
-	instances, err := r.known(in.InstanceIds)
+	instances, err := r.named(in.InstanceIds)
 	if err != nil {
 		return nil, err
 	}
@@ -118,10 +120,7 @@ func (r *request) boot(i *instance) {
 }
 
 func (r *request) terminateInstances(in *ec2.TerminateInstancesInput) (*ec2.TerminateInstancesOutput, error) {
-	if len(in.InstanceIds) == 0 {
-		return nil, missingParameter("instancesSet")
-	}
-	instances, err := r.known(in.InstanceIds)
+	instances, err := r.named(in.InstanceIds)
 	if err != nil {
 		return nil, err
 	}
