@@ -37,6 +37,7 @@ import (
 	coreoptions "sigs.k8s.io/karpenter/pkg/operator/options"
 
 	"github.com/dovetail-dev/dovetail/pkg/cloudprovider"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/enigarbage"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
 )
@@ -92,12 +93,10 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		o.EventRecorder, p.unavailableOfferings, p.ssmCache, p.validationCache, p.recreationCache, decorated, p.subnet,
 		p.securityGroup, p.instanceProfile, p.instance, p.pricing, p.ami, p.launchTemplate, p.version, p.instanceType,
 		p.capacityReservation, p.placementGroup, p.amiResolver, p.zonalShift, p.instanceStatus, p.caBundle)...)
-	return append(controllers, podnetwork.NewController(podnetwork.Params{
-		Client:   o.GetClient(),
-		EC2:      o.aws.ec2,
-		Recorder: o.EventRecorder,
-		Clock:    o.Clock,
-	}))
+	return append(controllers,
+		podnetwork.NewController(podnetwork.Params{Client: o.GetClient(), EC2: o.aws.ec2, Recorder: o.EventRecorder, Clock: o.Clock}),
+		enigarbage.NewController(enigarbage.Params{EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Clock: o.Clock}),
+	)
 }
 
 // clients of AWS, all from one configuration.

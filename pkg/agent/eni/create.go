@@ -69,7 +69,7 @@ func (c *Client) tags() []ec2types.Tag {
 		return ec2types.Tag{Key: aws.String(key), Value: aws.String(value)}
 	}
 	return []ec2types.Tag{
-		tag(TagInstance, c.InstanceID), tag(TagCluster, c.Cluster), tag(TagOwner, ownerValue), tag(TagCreated, time.Now().UTC().Format(time.RFC3339)),
+		tag(TagInstance, c.InstanceID), tag(TagCluster, c.Cluster), tag(TagOwner, OwnerDovetail), tag(TagCreated, time.Now().UTC().Format(time.RFC3339)),
 	}
 }
 

@@ -24,7 +24,8 @@ const (
 	TagOwner    = "eks:eni:owner"
 	// TagNoManage on an ENI keeps CNIs off it.
 	TagNoManage = "node.k8s.amazonaws.com/no_manage"
-	ownerValue  = "dovetail"
+	// OwnerDovetail is the value of TagOwner on ENIs that an agent made.
+	OwnerDovetail = "dovetail"
 )
 
 // ENI that is attached to the instance.
