@@ -5,17 +5,10 @@
 package cni
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net"
-	"net/http"
-	"net/netip"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -34,14 +27,6 @@ const (
 	DefaultStateDir = "/run/dovetail"
 	// CodeNotAvailable is the specification's error code of STATUS for a plugin that can serve no ADD.
 	CodeNotAvailable uint = 50
-	// SocketName of the agent in the state directory.
-	SocketName = "agent.sock"
-	// GrowPath asks the agent for more addresses; it answers when there are some, or why not.
-	GrowPath = "/grow"
-
-	// growTimeout bounds the wait for more addresses. Creating and attaching an ENI can take ten seconds; the runtime gives
-	// a plugin more than this.
-	growTimeout = 30 * time.Second
 )
 
 // config of the plugin.
@@ -109,38 +94,30 @@ func Add(a *skel.CmdArgs) error {
 
 // acquire leases an address, asking the agent for more when there is none.
 func acquire(c config, store *lease.Store, request lease.Request) (address addr, doc *pool.Document, err error) {
-	grown := false
-	for {
-		if doc, err = readPool(c.StateDir); err != nil {
-			return address, nil, err
+	for asked := false; ; asked = true {
+		var unread error
+		request.Now = time.Now()
+		request.Pool = func() (lease.Pool, error) {
+			if doc, unread = readPool(c.StateDir); unread != nil {
+				return lease.Pool{}, unread
+			}
+			return lease.Pool{Prefixes: doc.Prefixes(), Cooldown: doc.Cooldown()}, nil
 		}
-		request.Prefixes, request.Cooldown, request.Now = doc.Prefixes(), doc.Cooldown(), time.Now()
 		address, err = store.Acquire(request)
 		switch {
 		case err == nil:
-			// The agent may be giving the prefix back: it takes it from the pool, and looks at the leases once more before it lets
-			// go. Either it sees this lease, or we see the pool without the prefix.
-			if doc, err = readPool(c.StateDir); err == nil && serves(doc, address) {
-				return address, doc, nil
-			}
-			if released := store.Release(request.Owner, request.Now); err != nil || released != nil {
-				return address, nil, errors.Join(err, released)
-			}
+			return address, doc, nil
+		case unread != nil:
+			return address, nil, unread
 		case !errors.Is(err, lease.ErrNoFreeAddress):
 			return address, nil, failed("leasing an address failed", err)
-		case grown:
+		case asked:
 			return address, nil, retry(shortage(doc), "")
-		default:
-			if err := grow(c.StateDir); err != nil {
-				return address, nil, retry(shortage(doc), err.Error())
-			}
-			grown = true
+		}
+		if err := grow(c.StateDir); err != nil {
+			return address, nil, retry(shortage(doc), err.Error())
 		}
 	}
-}
-
-func serves(doc *pool.Document, address addr) bool {
-	return slices.ContainsFunc(doc.Prefixes(), func(p netip.Prefix) bool { return p.Contains(address) })
 }
 
 func readPool(stateDir string) (*pool.Document, error) {
@@ -160,29 +137,6 @@ func shortage(doc *pool.Document) string {
 		return doc.Shortage.Message
 	}
 	return fmt.Sprintf("all %d addresses of the node are leased or cooling down", doc.Capacity())
-}
-
-// grow waits until the agent has more addresses, or says why not.
-func grow(stateDir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), growTimeout)
-	defer cancel()
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(stateDir, SocketName))
-	}}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+GrowPath, nil)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("the node agent does not answer: %w", err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode == http.StatusOK {
-		return nil
-	}
-	reason, err := io.ReadAll(io.LimitReader(response.Body, 4096))
-	return errors.Join(errors.New(string(reason)), err)
 }
 
 // Del takes the pod's wires down and releases its address. It needs neither the netns nor the agent, and may come twice.

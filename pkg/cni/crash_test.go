@@ -81,8 +81,10 @@ func TestAKillAtAnyInstantLeavesNothingThatGCDoesNotMend(t *testing.T) {
 		store, err := lease.Open(dir)
 		require.NoError(t, err)
 		a, err := store.Acquire(lease.Request{
-			Owner: lease.Owner{ContainerID: fmt.Sprint("last-", i), IfName: "eth0"}, Pod: "default/last",
-			Prefixes: []netip.Prefix{netip.MustParsePrefix("100.64.0.16/28")}, Now: time.Now(),
+			Owner: lease.Owner{ContainerID: fmt.Sprint("last-", i), IfName: "eth0"}, Pod: "default/last", Now: time.Now(),
+			Pool: func() (lease.Pool, error) {
+				return lease.Pool{Prefixes: []netip.Prefix{netip.MustParsePrefix("100.64.0.16/28")}}, nil
+			},
 		})
 		require.NoError(t, err)
 		require.NotContains(t, addresses, a.String())

@@ -11,10 +11,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
 	"github.com/dovetail-dev/dovetail/pkg/cni"
@@ -124,41 +122,6 @@ func TestResultsAreThoseOfTheConfigurationsVersion(t *testing.T) {
 			require.NoError(t, cni.Del(args))
 		})
 	}
-}
-
-// TestAnAddressThatTheNodeGivesBackIsNotTaken changes the pool between the plugin's reads of it: pool.json is a pipe that says
-// something else each time.
-func TestAnAddressThatTheNodeGivesBackIsNotTaken(t *testing.T) {
-	dir := node(t, "100.64.0.16/28")
-	before, err := os.ReadFile(filepath.Join(dir, "pool.json"))
-	require.NoError(t, err)
-	after := []byte(strings.ReplaceAll(string(before), "100.64.0.16/28", "100.64.0.64/28"))
-	replaceByPipe(t, dir)
-	go func() {
-		for _, content := range [][]byte{before, after, after, after} {
-			pipe, err := os.OpenFile(filepath.Join(dir, "pool.json"), os.O_WRONLY, 0) // waits for the reader
-			if err != nil {
-				return // the plugin read less often, and the test is over
-			}
-			replaceByPipe(t, dir) // for the next reader
-			_, _ = pipe.Write(content)
-			_ = pipe.Close()
-		}
-	}()
-	result, err := add(t, call(t, dir))
-	require.NoError(t, err)
-	require.Equal(t, "100.64.0.64/32", result["ips"].([]any)[0].(map[string]any)["address"])
-	store, err := lease.Open(dir)
-	require.NoError(t, err)
-	leases, err := store.List()
-	require.NoError(t, err)
-	require.Len(t, leases, 1, "the first one was released")
-}
-
-func replaceByPipe(t *testing.T, dir string) {
-	path := filepath.Join(dir, "pipe")
-	assert.NoError(t, unix.Mkfifo(path, 0o600))
-	assert.NoError(t, os.Rename(path, filepath.Join(dir, "pool.json")))
 }
 
 // FuzzInput calls the plugin as a runtime that writes nonsense would. It may refuse, it may not panic or leave anything.

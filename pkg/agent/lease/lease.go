@@ -28,6 +28,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -106,24 +107,44 @@ func (s *Store) locked(f func() error) error {
 type Request struct {
 	Owner
 	Pod string
+	// Pool is read under the store's lock. The agent takes a prefix that it gives back from the pool and looks at the leases after
+	// that: either it sees a lease that was made before, or the lease is not made.
+	Pool func() (Pool, error)
+	Now  time.Time
+}
+
+// Pool of addresses to lease.
+type Pool struct {
 	// Prefixes to choose from; the fullest that has room is taken, so that others become wholly free.
 	Prefixes []netip.Prefix
 	Cooldown time.Duration
-	Now      time.Time
 }
 
-// Acquire leases an address. The owner of a lease gets the same address again.
+func (p Pool) contains(a netip.Addr) bool {
+	return slices.ContainsFunc(p.Prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
+}
+
+// Acquire leases an address. The owner of a lease gets the same address again while the pool has it.
 func (s *Store) Acquire(r Request) (address netip.Addr, err error) {
 	err = s.locked(func() error {
-		held, err := s.find(r.Owner)
-		if err == nil {
-			address = held.Address
-			return nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		pool, err := r.Pool()
+		if err != nil {
 			return err
 		}
-		if address, err = s.choose(r); err != nil {
+		held, err := s.find(r.Owner)
+		switch {
+		case err == nil && pool.contains(held.Address):
+			address = held.Address
+			return nil
+		case err == nil:
+			err = s.release(r.Owner, r.Now)
+		case errors.Is(err, fs.ErrNotExist):
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+		if address, err = s.choose(pool, r.Now); err != nil {
 			return err
 		}
 		return s.write(Lease{Version: Version, Address: address, Owner: r.Owner, Pod: r.Pod, Time: r.Now})
@@ -186,13 +207,13 @@ func (s *Store) read(address string) (Lease, error) {
 }
 
 // choose takes the lowest free address of the fullest prefix that has one.
-func (s *Store) choose(r Request) (netip.Addr, error) {
-	taken, err := s.taken(r.Cooldown, r.Now)
+func (s *Store) choose(pool Pool, now time.Time) (netip.Addr, error) {
+	taken, err := s.taken(pool.Cooldown, now)
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	best, fullest := netip.Addr{}, -1
-	for _, prefix := range r.Prefixes {
+	for _, prefix := range pool.Prefixes {
 		used, free := 0, netip.Addr{}
 		for a := prefix.Addr(); prefix.Contains(a); a = a.Next() {
 			if taken[a] {

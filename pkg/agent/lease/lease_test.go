@@ -26,7 +26,11 @@ var (
 func owner(n int) lease.Owner { return lease.Owner{ContainerID: fmt.Sprintf("c%d", n), IfName: "eth0"} }
 
 func request(n int, at time.Time) lease.Request {
-	return lease.Request{Owner: owner(n), Pod: fmt.Sprintf("default/p%d", n), Prefixes: two, Cooldown: 30 * time.Second, Now: at}
+	return lease.Request{Owner: owner(n), Pod: fmt.Sprintf("default/p%d", n), Pool: pool(two...), Now: at}
+}
+
+func pool(prefixes ...netip.Prefix) func() (lease.Pool, error) {
+	return func() (lease.Pool, error) { return lease.Pool{Prefixes: prefixes, Cooldown: 30 * time.Second}, nil }
 }
 
 func open(t *testing.T) (*lease.Store, string) {
@@ -70,7 +74,7 @@ func TestAddressesFillOnePrefixBeforeTheNext(t *testing.T) {
 func TestAReleasedAddressCoolsBeforeItIsGivenAgain(t *testing.T) {
 	s, dir := open(t)
 	one := request(1, epoch)
-	one.Prefixes = []netip.Prefix{netip.MustParsePrefix("100.64.0.5/32")}
+	one.Pool = pool(netip.MustParsePrefix("100.64.0.5/32"))
 	_, err := s.Acquire(one)
 	require.NoError(t, err)
 	require.NoError(t, s.Release(owner(1), epoch))
@@ -86,6 +90,22 @@ func TestAReleasedAddressCoolsBeforeItIsGivenAgain(t *testing.T) {
 	again.Now = epoch.Add(31 * time.Second)
 	_, err = reopened.Acquire(again)
 	require.NoError(t, err)
+}
+
+func TestAnOwnerMovesOffAPrefixThatTheNodeGivesBack(t *testing.T) {
+	s, _ := open(t)
+	first := acquire(t, s, 1, epoch)
+	left := request(1, epoch)
+	left.Pool = pool(two[1])
+	second, err := s.Acquire(left)
+	require.NoError(t, err)
+	require.True(t, two[1].Contains(second))
+	cooling, err := s.Cooling(30*time.Second, epoch)
+	require.NoError(t, err)
+	require.Equal(t, []netip.Addr{first}, cooling)
+	leases, err := s.List()
+	require.NoError(t, err)
+	require.Len(t, leases, 1)
 }
 
 func TestUsageCountsLeasedAndCooling(t *testing.T) {
