@@ -206,13 +206,14 @@ func (s *Store) read(address string) (Lease, error) {
 	return l, nil
 }
 
-// choose takes the lowest free address of the fullest prefix that has one.
+// choose takes the lowest free address of the fullest prefix that has one. Of two that are as full a /28 is taken: a single
+// address that stays free can be given back, for a prefix to take its slot on the ENI.
 func (s *Store) choose(pool Pool, now time.Time) (netip.Addr, error) {
 	taken, err := s.taken(pool.Cooldown, now)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	best, fullest := netip.Addr{}, -1
+	best, fullest, bits := netip.Addr{}, -1, 0
 	for _, prefix := range pool.Prefixes {
 		used, free := 0, netip.Addr{}
 		for a := prefix.Addr(); prefix.Contains(a); a = a.Next() {
@@ -222,8 +223,8 @@ func (s *Store) choose(pool Pool, now time.Time) (netip.Addr, error) {
 				free = a
 			}
 		}
-		if free.IsValid() && used > fullest {
-			best, fullest = free, used
+		if free.IsValid() && (used > fullest || used == fullest && prefix.Bits() < bits) {
+			best, fullest, bits = free, used, prefix.Bits()
 		}
 	}
 	if fullest < 0 {

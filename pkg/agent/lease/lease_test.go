@@ -71,6 +71,18 @@ func TestAddressesFillOnePrefixBeforeTheNext(t *testing.T) {
 	require.True(t, two[0].Contains(acquire(t, s, 18, epoch.Add(31*time.Second))))
 }
 
+func TestASingleAddressIsTakenAfterAnEmptyPrefix(t *testing.T) {
+	s, _ := open(t)
+	mixed := request(0, epoch)
+	mixed.Pool = pool(netip.MustParsePrefix("100.64.0.5/32"), two[0])
+	for n := range 17 {
+		mixed.Owner = owner(n)
+		a, err := s.Acquire(mixed)
+		require.NoError(t, err)
+		require.Equal(t, n < 16, two[0].Contains(a), "%d: %s", n, a)
+	}
+}
+
 func TestAReleasedAddressCoolsBeforeItIsGivenAgain(t *testing.T) {
 	s, dir := open(t)
 	one := request(1, epoch)
