@@ -193,7 +193,7 @@ func Check(a *skel.CmdArgs) error {
 	return nil
 }
 
-// GC releases the addresses of attachments that the runtime does not know.
+// GC takes down the links of attachments that the runtime does not know, and releases their addresses.
 func GC(a *skel.CmdArgs) error {
 	c, err := parse(a.StdinData)
 	if err != nil {
@@ -207,25 +207,12 @@ func GC(a *skel.CmdArgs) error {
 	for _, attachment := range c.ValidAttachments {
 		valid = append(valid, lease.Owner{ContainerID: attachment.ContainerID, IfName: attachment.IfName})
 	}
-	leases, err := store.List()
-	if err != nil {
-		return failed("the leases cannot be read", err)
+	// Links first, as in DEL: a link that is there has a lease, whenever this ends.
+	if err := teardownOthers(valid); err != nil {
+		return failed("taking links down failed", err)
 	}
 	if err := store.Collect(valid, time.Now()); err != nil {
 		return failed("releasing addresses failed", err)
-	}
-	kept := map[lease.Owner]bool{}
-	for _, o := range valid {
-		kept[o] = true
-	}
-	var errs []error
-	for _, l := range leases {
-		if !kept[l.Owner] {
-			errs = append(errs, (wiring{hostName: HostName(l.Owner)}).teardown())
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return failed("taking links down failed", err)
 	}
 	return nil
 }

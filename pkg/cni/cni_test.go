@@ -213,5 +213,10 @@ func TestGCReleasesAttachmentsThatTheRuntimeForgot(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Join(dir, "leases"))
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
+
+	require.NoError(t, os.Remove(filepath.Join(dir, "leases", entries[0].Name())))
+	gc.StdinData = configuration(t, dir, map[string]any{"cni.dev/valid-attachments": []any{}})
+	require.NoError(t, cni.GC(gc))
+	require.Empty(t, podRoutes(t), "a link goes without a lease too")
 	require.NoError(t, cni.Del(kept))
 }

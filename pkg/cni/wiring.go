@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -145,6 +147,25 @@ func (w wiring) configurePod(hostMAC net.HardwareAddr) error {
 // teardown removes the pair by the host's end and, with it, its routes. It needs no network namespace of the pod, touches
 // no link that setup did not make, and it is no error when nothing is there.
 func (w wiring) teardown() error { return deleteLink(w.hostName) }
+
+// teardownOthers removes the links of all owners but these.
+func teardownOthers(valid []lease.Owner) error {
+	keep := map[string]bool{}
+	for _, o := range valid {
+		keep[HostName(o)] = true
+	}
+	links, err := netlinksafe.LinkList() // again, when links came and went while it read
+	if err != nil {
+		return fmt.Errorf("links: %w", err)
+	}
+	var errs []error
+	for _, link := range links {
+		if name := link.Attrs().Name; strings.HasPrefix(name, HostPrefix) && !keep[name] {
+			errs = append(errs, deleteLink(name))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 func deleteLink(name string) error {
 	link, err := netlink.LinkByName(name)
