@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -17,7 +18,8 @@ import (
 )
 
 // publish makes the kernel right, then tells the plugin. ENIs whose link is not there yet are left out. The kernel keeps the
-// rules of addresses that are being given back, as long as they are there.
+// rules of addresses that are being given back, as long as they are there. When the kernel could not be made right the plugin
+// hears of what is short and of what it must not use any more, and of no address that is new.
 func (a *Agent) publish(ctx context.Context, s settings) error {
 	doc := &pool.Document{
 		Node: a.opts.NodeName, PrimaryAddress: a.instance.PrimaryAddress, MTU: a.opts.MTU, PodTable: pool.PodTable,
@@ -53,10 +55,13 @@ func (a *Agent) publish(ctx context.Context, s settings) error {
 			ID: e.ID, MAC: e.MAC, DeviceIndex: e.DeviceIndex, RouteTable: table, Subnet: e.Subnet, SubnetCIDR: cidr, PrimaryAddress: e.Primary, Prefixes: offered[i].Prefixes,
 		})
 	}
-	if err := a.kernel.Apply(state); err != nil {
-		return fmt.Errorf("datapath: %w", err)
+	err := a.kernel.Apply(state)
+	if err != nil {
+		err = fmt.Errorf("datapath: %w", err)
+		before, _ := pool.Read(a.opts.StateDir) // nil when there is none
+		doc.Confine(before)
 	}
-	if err := a.write(doc); err != nil {
+	if err := errors.Join(err, a.write(doc)); err != nil {
 		return err
 	}
 	if doc.Capacity() == 0 || a.configured {

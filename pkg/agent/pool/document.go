@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -97,6 +98,23 @@ func (d *Document) Prefixes() []netip.Prefix {
 
 // Capacity is the number of pod addresses in the document.
 func (d *Document) Capacity() int { return Addresses(d.Prefixes()) }
+
+// Confine takes away what an earlier document does not have; nil has nothing.
+func (d *Document) Confine(before *Document) {
+	known := map[netip.Prefix]string{}
+	if before != nil {
+		for _, eni := range before.ENIs {
+			for _, p := range eni.Prefixes {
+				known[p] = eni.ID
+			}
+		}
+	}
+	for i := range d.ENIs {
+		eni := &d.ENIs[i]
+		eni.Prefixes = slices.DeleteFunc(slices.Clone(eni.Prefixes), func(p netip.Prefix) bool { return known[p] != eni.ID })
+	}
+	d.ENIs = slices.DeleteFunc(d.ENIs, func(eni ENI) bool { return len(eni.Prefixes) == 0 })
+}
 
 // Cooldown is CooldownSeconds as a duration.
 func (d *Document) Cooldown() time.Duration {

@@ -107,3 +107,26 @@ func FuzzDecodeGivesAValidDocumentOrAnError(f *testing.F) {
 		require.GreaterOrEqual(t, doc.Capacity(), 0)
 	})
 }
+
+func TestAConfinedDocumentHasNothingNew(t *testing.T) {
+	prefixes := func(all ...string) (out []netip.Prefix) {
+		for _, p := range all {
+			out = append(out, netip.MustParsePrefix(p))
+		}
+		return out
+	}
+	before := &pool.Document{ENIs: []pool.ENI{{ID: "eni-1", Prefixes: prefixes("100.64.0.16/28", "100.64.0.32/28")}}}
+	shortage := &pool.Shortage{Reason: "Unknown"}
+	next := func() *pool.Document {
+		return &pool.Document{Shortage: shortage, ENIs: []pool.ENI{
+			{ID: "eni-1", Prefixes: prefixes("100.64.0.32/28", "100.64.0.48/28")},
+			{ID: "eni-2", Prefixes: prefixes("100.64.0.16/28")}, // moved: its rule does not lead there yet
+		}}
+	}
+	doc := next()
+	doc.Confine(before)
+	require.Equal(t, &pool.Document{Shortage: shortage, ENIs: []pool.ENI{{ID: "eni-1", Prefixes: prefixes("100.64.0.32/28")}}}, doc)
+	doc = next()
+	doc.Confine(nil)
+	require.Empty(t, doc.ENIs)
+}
