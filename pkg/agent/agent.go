@@ -77,18 +77,10 @@ type ask struct {
 	answer chan error
 }
 
-// New connects to AWS and to the cluster.
+// New connects to AWS and to the cluster. What needs neither begins before they answer, and ends with the context.
 func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config, log *slog.Logger) (*Agent, error) {
 	a := &Agent{opts: opts, log: log, metrics: newMetrics(), linkSince: map[string]time.Time{}, wake: make(chan struct{}, 1), asks: make(chan ask)}
 	var err error
-	a.metadata = imds.New(cfg)
-	if a.instance, err = a.metadata.Instance(ctx); err != nil {
-		return nil, err
-	}
-	if cfg.Region == "" {
-		cfg.Region = a.instance.Region
-	}
-	a.enis = &eni.Client{EC2: ec2.NewFromConfig(a.metrics.instrument(cfg)), InstanceID: a.instance.ID, Cluster: opts.ClusterName}
 	if err := os.MkdirAll(opts.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
@@ -100,6 +92,16 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 		return nil, err
 	}
 	a.kernel = &datapath.Keeper{Pods: a.wiredPods, Log: log, LinksChanged: a.poke}
+	a.resume()
+	go a.keepKernel(ctx)
+	a.metadata = imds.New(cfg)
+	if a.instance, err = a.metadata.Instance(ctx); err != nil {
+		return nil, err
+	}
+	if cfg.Region == "" {
+		cfg.Region = a.instance.Region
+	}
+	a.enis = &eni.Client{EC2: ec2.NewFromConfig(a.metrics.instrument(cfg)), InstanceID: a.instance.ID, Cluster: opts.ClusterName}
 	if a.kube, err = a.connect(ctx, config); err != nil {
 		return nil, err
 	}
@@ -111,7 +113,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.serve(ctx); err != nil {
 		return err
 	}
-	go a.keepKernel(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var waiting []ask

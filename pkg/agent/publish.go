@@ -55,7 +55,7 @@ func (a *Agent) publish(ctx context.Context, s settings) error {
 			ID: e.ID, MAC: e.MAC, DeviceIndex: e.DeviceIndex, RouteTable: table, Subnet: e.Subnet, SubnetCIDR: cidr, PrimaryAddress: e.Primary, Prefixes: offered[i].Prefixes,
 		})
 	}
-	err := a.kernel.Apply(state)
+	err := errors.Join(a.keep(state), a.kernel.Apply(state))
 	if err != nil {
 		err = fmt.Errorf("datapath: %w", err)
 		before, _ := pool.Read(a.opts.StateDir) // nil when there is none
