@@ -18,6 +18,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -94,6 +95,11 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	a.kernel = &datapath.Keeper{Pods: a.wiredPods, Log: log, LinksChanged: a.poke}
 	a.resume()
 	go a.keepKernel(ctx)
+	clientset, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	go a.collect(ctx, clientset)
 	a.metadata = imds.New(cfg)
 	if a.instance, err = a.metadata.Instance(ctx); err != nil {
 		return nil, err
@@ -102,7 +108,7 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 		cfg.Region = a.instance.Region
 	}
 	a.enis = &eni.Client{EC2: ec2.NewFromConfig(a.metrics.instrument(cfg)), InstanceID: a.instance.ID, Cluster: opts.ClusterName}
-	if a.kube, err = a.connect(ctx, config); err != nil {
+	if a.kube, err = a.connect(ctx, config, clientset); err != nil {
 		return nil, err
 	}
 	return a, nil

@@ -17,6 +17,7 @@ type metrics struct {
 	addresses *prometheus.GaugeVec
 	enis      prometheus.Gauge
 	waiting   prometheus.Gauge
+	collected *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -27,8 +28,14 @@ func newMetrics() *metrics {
 		}, []string{"state"}),
 		enis:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "dovetail_agent_pod_enis", Help: "ENIs that carry pods."}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "dovetail_agent_waiting_pods", Help: "Pods that are bound to the node and have no address."}),
+		collected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dovetail_agent_collected_total", Help: "What pods left behind and the agent took away, by kind: lease, link.",
+		}, []string{"kind"}),
 	}
-	m.registry.MustRegister(m.addresses, m.enis, m.waiting, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, kind := range []remainKind{remainLease, remainLink} {
+		m.collected.WithLabelValues(string(kind))
+	}
+	m.registry.MustRegister(m.addresses, m.enis, m.waiting, m.collected, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -36,6 +43,8 @@ func newMetrics() *metrics {
 func (m *metrics) instrument(cfg aws.Config) aws.Config {
 	return awsprometheus.WithPrometheusMetrics(cfg, m.registry)
 }
+
+func (m *metrics) collectedRemain(kind remainKind) { m.collected.WithLabelValues(string(kind)).Inc() }
 
 func (m *metrics) observe(in pool.Input) {
 	total, leased, cooling := in.Usage()

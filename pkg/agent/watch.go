@@ -37,7 +37,7 @@ func newScheme() *runtime.Scheme {
 }
 
 // connect starts a cache of this node's own objects and of the few that are for all nodes. Each change wakes the loop.
-func (a *Agent) connect(ctx context.Context, config *rest.Config) (client.Reader, error) {
+func (a *Agent) connect(ctx context.Context, config *rest.Config, clientset kubernetes.Interface) (client.Reader, error) {
 	own := func(field string) cache.ByObject {
 		return cache.ByObject{Field: fields.OneTermEqualSelector(field, a.opts.NodeName)}
 	}
@@ -70,10 +70,6 @@ func (a *Agent) connect(ctx context.Context, config *rest.Config) (client.Reader
 	}()
 	if !c.WaitForCacheSync(ctx) {
 		return nil, fmt.Errorf("reading the cluster's objects: %w", context.Cause(ctx))
-	}
-	clientset, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
 	}
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clientset.CoreV1().Events("")})

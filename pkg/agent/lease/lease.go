@@ -359,16 +359,22 @@ func (s *Store) Collect(valid []Owner, now time.Time) error {
 	for _, owner := range valid {
 		keep[owner] = true
 	}
+	return s.Sweep(now, func(leases []Lease) ([]Lease, error) {
+		return slices.DeleteFunc(leases, func(l Lease) bool { return keep[l.Owner] }), nil
+	})
+}
+
+// Sweep calls choose with all leases while no other process changes any, and releases those that it returns.
+func (s *Store) Sweep(now time.Time, choose func([]Lease) ([]Lease, error)) error {
 	return s.locked(func() error {
 		leases, err := s.list()
 		if err != nil {
 			return err
 		}
-		var errs []error
-		for _, l := range leases {
-			if !keep[l.Owner] {
-				errs = append(errs, s.release(l.Owner, now))
-			}
+		gone, err := choose(leases)
+		errs := []error{err}
+		for _, l := range gone {
+			errs = append(errs, s.release(l.Owner, now))
 		}
 		return errors.Join(errs...)
 	})
