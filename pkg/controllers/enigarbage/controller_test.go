@@ -110,7 +110,9 @@ func (w *world) launch() (instance string) {
 	})
 	require.NoError(w, err)
 	id := aws.ToString(out.Instances[0].InstanceId)
-	require.NoError(w, ec2.NewInstanceRunningWaiter(w.api, func(o *ec2.InstanceRunningWaiterOptions) { o.MinDelay, o.MaxDelay = 10*time.Millisecond, 100*time.Millisecond }).
+	require.NoError(w, ec2.NewInstanceRunningWaiter(w.api, func(o *ec2.InstanceRunningWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 10*time.Millisecond, 100*time.Millisecond
+	}).
 		Wait(w.Context(), &ec2.DescribeInstancesInput{InstanceIds: []string{id}}, time.Minute))
 	return id
 }
