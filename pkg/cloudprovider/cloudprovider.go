@@ -21,10 +21,8 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
-
-// PodNetworkDrift is the reason of a NodeClaim that was launched with other settings than its pod network now has.
-const PodNetworkDrift cloudprovider.DriftReason = "PodNetworkDrift"
 
 // groupsPerLaunch bounds the fleet requests of one Create. Karpenter schedules nothing while a Create is under way, and
 // tries again with what is then known to be unavailable.
@@ -40,7 +38,8 @@ type CloudProvider struct {
 	// Network of a node class.
 	Network launch.NetworkOf
 
-	listing singleflight.Group
+	listing  singleflight.Group
+	canaries canaries
 }
 
 // Create launches into the cheapest homogeneous group of instance types, and into the next ones when it has no
@@ -59,7 +58,7 @@ func (c *CloudProvider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*k
 	if err != nil {
 		return nil, err
 	}
-	created.Annotations = lo.Assign(created.Annotations, map[string]string{v1alpha1.AnnotationPodNetworkHash: network.Hash()})
+	created.Annotations = lo.Assign(created.Annotations, podnetwork.Stamp(network, created))
 	return created, nil
 }
 
@@ -102,26 +101,6 @@ func (c *CloudProvider) instanceTypes(ctx context.Context, nodeClass *ec2nodecla
 		return nil, err
 	}
 	return list.([]*cloudprovider.InstanceType), nil
-}
-
-// IsDrifted asks upstream first, then compares the pod network's settings with those at launch.
-func (c *CloudProvider) IsDrifted(ctx context.Context, claim *karpv1.NodeClaim) (cloudprovider.DriftReason, error) {
-	reason, err := c.CloudProvider.IsDrifted(ctx, claim)
-	if reason != "" || err != nil {
-		return reason, err
-	}
-	_, network, err := c.networkOf(ctx, claim.Spec.NodeClassRef)
-	if err != nil {
-		return "", client.IgnoreNotFound(err)
-	}
-	present := ""
-	if network != nil {
-		present = network.Hash()
-	}
-	if claim.Annotations[v1alpha1.AnnotationPodNetworkHash] != present {
-		return PodNetworkDrift, nil
-	}
-	return "", nil
 }
 
 func (c *CloudProvider) networkOf(ctx context.Context, ref *karpv1.NodeClassReference) (*ec2nodeclass.EC2NodeClass, *v1alpha1.PodNetwork, error) {

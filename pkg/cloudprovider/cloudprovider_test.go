@@ -16,19 +16,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	core "sigs.k8s.io/karpenter/pkg/cloudprovider"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 
-	awsapis "github.com/aws/karpenter-provider-aws/pkg/apis"
-
+	"github.com/dovetail-dev/dovetail/charts/chartstest"
 	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/cloudprovider"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
 
 func TestMain(m *testing.M) {
@@ -94,10 +91,7 @@ func (c catalogue) List(ctx context.Context, nodeClass instancetype.NodeClass) (
 
 func provider(t *testing.T, m *market, network *v1alpha1.PodNetwork) *cloudprovider.CloudProvider {
 	t.Helper()
-	config := controlplanetest.Start(t)
-	_, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{CRDs: awsapis.CRDs})
-	require.NoError(t, err)
-	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	c, err := client.New(chartstest.StartAPIServer(t), client.Options{Scheme: scheme.Scheme})
 	require.NoError(t, err)
 	require.NoError(t, c.Create(t.Context(), &ec2nodeclass.EC2NodeClass{
 		ObjectMeta: metav1.ObjectMeta{Name: "default"},
@@ -165,23 +159,5 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		_, err := p.Create(t.Context(), claim(required))
 		require.NoError(t, err)
 		require.Equal(t, "big", m.launches[0].Labels[v1alpha1.LabelENIConfig])
-	})
-	t.Run("a node that was launched with other settings has drifted", func(t *testing.T) {
-		reset()
-		created, err := p.Create(t.Context(), claim())
-		require.NoError(t, err)
-		reason, err := p.IsDrifted(t.Context(), created)
-		require.NoError(t, err)
-		require.Empty(t, reason)
-
-		network.Spec.Addressing.PrefixDelegation = v1alpha1.Disabled
-		defer func() { network.Spec.Addressing.PrefixDelegation = "" }()
-		reason, err = p.IsDrifted(t.Context(), created)
-		require.NoError(t, err)
-		require.Equal(t, cloudprovider.PodNetworkDrift, reason)
-
-		reason, err = p.IsDrifted(t.Context(), claim())
-		require.NoError(t, err)
-		require.Equal(t, cloudprovider.PodNetworkDrift, reason, "one from before the network too")
 	})
 }

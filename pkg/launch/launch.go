@@ -23,24 +23,14 @@ import (
 // NetworkOf finds the PodNetwork of a node class, nil when there is none.
 type NetworkOf func(context.Context, client.Object) (*v1alpha1.PodNetwork, error)
 
-// NetworksIn reads PodNetworks from a (cached) reader. Windows node classes are on no pod network: Amazon EKS has no
-// custom networking for Windows.
+// NetworksIn reads PodNetworks from a (cached) reader.
 func NetworksIn(reader client.Reader) NetworkOf {
 	return func(ctx context.Context, object client.Object) (*v1alpha1.PodNetwork, error) {
 		nodeClass, ok := object.(*ec2nodeclass.EC2NodeClass)
-		if !ok || isWindows(nodeClass.AMIFamily()) {
+		if !ok {
 			return nil, nil
 		}
 		return podnetwork.ForNodeClass(ctx, reader, nodeClass)
-	}
-}
-
-func isWindows(amiFamily string) bool {
-	switch amiFamily {
-	case ec2nodeclass.AMIFamilyWindows2019, ec2nodeclass.AMIFamilyWindows2022, ec2nodeclass.AMIFamilyWindows2025:
-		return true
-	default:
-		return false
 	}
 }
 

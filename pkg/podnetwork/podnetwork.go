@@ -46,11 +46,21 @@ func Serving(networks []v1alpha1.PodNetwork, nodeClass *ec2nodeclass.EC2NodeClas
 	return serving
 }
 
-// Selects tells whether the network's nodeClassSelector matches. An empty selector matches all.
+// Selects tells whether the network's nodeClassSelector matches. An empty selector matches all. Windows node classes are on no
+// pod network: Amazon EKS has no custom networking for Windows.
 func Selects(network *v1alpha1.PodNetwork, nodeClass *ec2nodeclass.EC2NodeClass) (bool, error) {
 	selector, err := metav1.LabelSelectorAsSelector(&network.Spec.NodeClassSelector)
 	if err != nil {
 		return false, fmt.Errorf("spec.nodeClassSelector of PodNetwork %s, %w", network.Name, err)
 	}
-	return selector.Matches(labels.Set(nodeClass.Labels)), nil
+	return selector.Matches(labels.Set(nodeClass.Labels)) && !isWindows(nodeClass.AMIFamily()), nil
+}
+
+func isWindows(amiFamily string) bool {
+	switch amiFamily {
+	case ec2nodeclass.AMIFamilyWindows2019, ec2nodeclass.AMIFamilyWindows2022, ec2nodeclass.AMIFamilyWindows2025:
+		return true
+	default:
+		return false
+	}
 }

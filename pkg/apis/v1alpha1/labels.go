@@ -14,8 +14,20 @@ const (
 	LabelIPsPerENI = Group + "/ips-per-eni"
 )
 
-// AnnotationPodNetworkHash stands on NodeClaims: PodNetwork.Hash at launch.
-const AnnotationPodNetworkHash = Group + "/pod-network-hash"
+// Annotations on NodeClaims that say what a node was launched with. max-pods is a label.
+const (
+	// AnnotationPodNetworkHash is PodNetwork.Hash at launch.
+	AnnotationPodNetworkHash = Group + "/pod-network-hash"
+	// AnnotationPodNetworkHashVersion is PodNetworkHashVersion at launch.
+	AnnotationPodNetworkHashVersion = Group + "/pod-network-hash-version"
+	// AnnotationLaunchedENIConfig names the ENIConfig that the node's pods were meant to have their addresses from.
+	AnnotationLaunchedENIConfig = Group + "/eni-config"
+	// AnnotationLaunchedPodSubnet is the id of that ENIConfig's subnet at launch.
+	AnnotationLaunchedPodSubnet = Group + "/pod-subnet"
+	// AnnotationDriftVerdict is what the controller last found when it compared the above with the pod network. Writing it
+	// wakes Karpenter's drift check, which otherwise comes every five minutes.
+	AnnotationDriftVerdict = Group + "/drift-verdict"
+)
 
 // Names that the Amazon VPC CNI gave to ENIConfig selection. Nodes and manifests that carry them keep their meaning.
 const (

@@ -300,6 +300,9 @@ type NodesStatus struct {
 	Outdated int32 `json:"outdated"`
 }
 
+// PodNetworkHashVersion changes with the way that Hash is computed, so that nodes are not replaced for it.
+const PodNetworkHashVersion = "v1"
+
 // Hash covers the part of the spec that nodes are launched with. A node whose hash differs is outdated. Warm targets,
 // cooldown and SNAT are not in it: the agent applies them to running nodes.
 func (p *PodNetwork) Hash() string {

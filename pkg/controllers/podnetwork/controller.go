@@ -15,7 +15,6 @@ import (
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/patrickmn/go-cache"
 	"github.com/samber/lo"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -91,7 +90,16 @@ func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork
 		return reconcile.Result{}, lo.CoalesceOrEmpty(c.patch(ctx, network, stored), err)
 	}
 	resolution := podnetwork.Resolve(network, view)
-	if network.Status.Nodes, err = c.nodes(ctx, network, resolution.Zones); err != nil {
+	network.Status.Zones = resolution.Zones
+	claims, err := c.claims(ctx, network, view.NodeClasses)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := c.migrateHashes(ctx, network, claims); err != nil {
+		return reconcile.Result{}, err
+	}
+	network.Status.Nodes = count(claims)
+	if err := c.countPods(ctx, network); err != nil {
 		return reconcile.Result{}, err
 	}
 	conflict, err := c.conflict(ctx, network, view.NodeClasses)
@@ -101,10 +109,15 @@ func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork
 	if conflict != nil {
 		resolution.Problems = append(resolution.Problems, *conflict)
 	}
-	network.Status.Zones = resolution.Zones
 	setConditions(network, resolution)
 	if err := c.patch(ctx, network, stored); err != nil {
 		return reconcile.Result{}, err
+	}
+	// Not before the cache has what was written: Karpenter's check of a node reads it there.
+	if equality.Semantic.DeepEqual(stored.Status, network.Status) {
+		if err := c.wakeDriftChecks(ctx, network, claims); err != nil {
+			return reconcile.Result{}, err
+		}
 	}
 	c.publish(network, view, resolution)
 	if err := c.warnNodePools(ctx, network, view.NodeClasses); err != nil {
@@ -155,61 +168,6 @@ func (c *Controller) view(ctx context.Context, network *v1alpha1.PodNetwork) (po
 	return view, c.vpc.read(ctx, &view)
 }
 
-// nodes counts NodeClaims of the network, and for each ENIConfig the nodes that it serves and their pods.
-func (c *Controller) nodes(ctx context.Context, network *v1alpha1.PodNetwork, zones []v1alpha1.ZoneStatus) (v1alpha1.NodesStatus, error) {
-	var counted v1alpha1.NodesStatus
-	onNetwork := client.MatchingLabels{v1alpha1.LabelPodNetwork: network.Name}
-	claims := &karpv1.NodeClaimList{}
-	if err := c.Client.List(ctx, claims, onNetwork); err != nil {
-		return counted, fmt.Errorf("listing NodeClaims, %w", err)
-	}
-	present := network.Hash()
-	for i := range claims.Items {
-		counted.Total++
-		if claims.Items[i].Annotations[v1alpha1.AnnotationPodNetworkHash] == present {
-			counted.Current++
-		} else {
-			counted.Outdated++
-		}
-	}
-	nodes := &corev1.NodeList{}
-	if err := c.Client.List(ctx, nodes, onNetwork, client.UnsafeDisableDeepCopy); err != nil {
-		return counted, fmt.Errorf("listing Nodes, %w", err)
-	}
-	servedBy := map[string]*v1alpha1.ZoneStatus{}
-	for i := range nodes.Items {
-		if zone := serving(network, &nodes.Items[i], zones); zone != nil {
-			zone.Nodes++
-			servedBy[nodes.Items[i].Name] = zone
-		}
-	}
-	pods := &corev1.PodList{}
-	if err := c.Client.List(ctx, pods, client.UnsafeDisableDeepCopy); err != nil {
-		return counted, fmt.Errorf("listing pods, %w", err)
-	}
-	for i := range pods.Items {
-		if zone := servedBy[pods.Items[i].Spec.NodeName]; zone != nil && takesAddress(&pods.Items[i]) {
-			zone.Pods++
-		}
-	}
-	return counted, nil
-}
-
-// serving returns the zone and ENIConfig that a node's pods have their addresses from.
-func serving(network *v1alpha1.PodNetwork, node *corev1.Node, zones []v1alpha1.ZoneStatus) *v1alpha1.ZoneStatus {
-	zone, name := node.Labels[corev1.LabelTopologyZone], podnetwork.ENIConfigOf(network, node)
-	for i := range zones {
-		if zones[i].Zone == zone && zones[i].ENIConfig == name {
-			return &zones[i]
-		}
-	}
-	return nil
-}
-
-func takesAddress(pod *corev1.Pod) bool {
-	return !pod.Spec.HostNetwork && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
-}
-
 // conflict tells of another PodNetwork that serves one of the node classes too.
 func (c *Controller) conflict(ctx context.Context, network *v1alpha1.PodNetwork, nodeClasses []ec2nodeclass.EC2NodeClass) (*podnetwork.Problem, error) {
 	networks := &v1alpha1.PodNetworkList{}
@@ -243,7 +201,8 @@ func setConditions(network *v1alpha1.PodNetwork, resolution podnetwork.Resolutio
 	setCapacity(conditions, network)
 	if network.Status.Nodes.Outdated > 0 {
 		conditions.SetFalse(v1alpha1.ConditionMigrationComplete, "NodesOutdated",
-			fmt.Sprintf("%d of %d nodes were launched with other settings; Karpenter replaces them under the NodePools' disruption budgets", network.Status.Nodes.Outdated, network.Status.Nodes.Total))
+			fmt.Sprintf("%d of %d nodes were launched with other settings; Karpenter replaces them under the NodePools' disruption budgets%s",
+				network.Status.Nodes.Outdated, network.Status.Nodes.Total, lo.Ternary(len(resolution.Problems) > 0, " once the pod network is Ready", "")))
 	} else {
 		conditions.SetTrue(v1alpha1.ConditionMigrationComplete)
 	}

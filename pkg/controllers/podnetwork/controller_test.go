@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -38,6 +39,9 @@ func TestPodNetworks(t *testing.T) {
 		"a NodePool that allows no zone with an ENIConfig is warned":                testNodePoolWithoutZone,
 		"what ENIs and reservations take from a pod subnet is counted":              testCapacity,
 		"nodes, their pods and those with older settings are counted":               testNodes,
+		"Karpenter's drift check is woken for nodes that are outdated":              testDriftChecks,
+		"another way to compute the hash replaces no node":                          testHashVersions,
+		"a node with another max-pods than it was launched for is told":             testMaxPods,
 		"two networks on one node class are both told":                              testConflict,
 		"an answer that EC2 does not give leaves the zones as they were":            testEC2Away,
 		"a network whose selector cannot be read leaves the others serving":         testUnreadableSelector,
@@ -154,25 +158,35 @@ func testCapacity(w *world) {
 	require.EqualValues(w, 510, found[2].FreePrefixes)
 }
 
+// nodeClaim that is launched, of the node class default; its node is there when it has a name.
+func (w *world) nodeClaim(name, zone, node string, annotations map[string]string) *karpv1.NodeClaim {
+	w.Helper()
+	claim := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelTopologyZone: zone}, Annotations: annotations}}
+	if len(annotations) > 0 {
+		claim.Labels[v1alpha1.LabelPodNetwork] = "default"
+	}
+	claim.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "karpenter.k8s.aws", Kind: "EC2NodeClass", Name: "default"}
+	claim.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{}
+	w.create(claim)
+	claim.Status.NodeName = node
+	claim.StatusConditions().SetTrue(karpv1.ConditionTypeLaunched)
+	require.NoError(w, w.Status().Update(w.Context(), claim))
+	if node != "" {
+		w.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node, Labels: claim.Labels}})
+	}
+	return claim
+}
+
+func stamp(hash string) map[string]string {
+	return map[string]string{v1alpha1.AnnotationPodNetworkHash: hash, v1alpha1.AnnotationPodNetworkHashVersion: v1alpha1.PodNetworkHashVersion}
+}
+
 func testNodes(w *world) {
 	present := w.network("default").Hash()
-	for _, claim := range []struct{ name, zone, hash, node string }{
-		{"current", "us-east-1a", present, "node-1"}, {"outdated", "us-east-1a", "0123456789abcdef", "node-2"}, {"launching", "us-east-1b", present, ""},
-	} {
-		object := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{
-			Name:        claim.name,
-			Labels:      map[string]string{v1alpha1.LabelPodNetwork: "default", corev1.LabelTopologyZone: claim.zone},
-			Annotations: map[string]string{v1alpha1.AnnotationPodNetworkHash: claim.hash},
-		}}
-		object.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "karpenter.k8s.aws", Kind: "EC2NodeClass", Name: "default"}
-		object.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{}
-		w.create(object)
-		object.Status.NodeName = claim.node
-		require.NoError(w, w.Status().Update(w.Context(), object))
-		if claim.node != "" {
-			w.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: claim.node, Labels: object.Labels}})
-		}
-	}
+	w.nodeClaim("current", "us-east-1a", "node-1", stamp(present))
+	w.nodeClaim("outdated", "us-east-1a", "node-2", stamp("0123456789abcdef"))
+	w.nodeClaim("registering", "us-east-1b", "", stamp(present))
+	w.nodeClaim("from-before", "us-east-1b", "", nil)
 	w.create(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "default"}})
 	for name, spec := range map[string]corev1.PodSpec{
 		"one": {NodeName: "node-1"}, "two": {NodeName: "node-1"}, "host": {NodeName: "node-1", HostNetwork: true}, "three": {NodeName: "node-2"}, "pending": {},
@@ -182,12 +196,62 @@ func testNodes(w *world) {
 	}
 
 	network := w.reconcile("default")
-	require.Equal(w, v1alpha1.NodesStatus{Total: 3, Current: 2, Outdated: 1}, network.Status.Nodes)
+	require.Equal(w, v1alpha1.NodesStatus{Total: 4, Current: 2, Outdated: 2}, network.Status.Nodes)
 	requireCondition(w, network, v1alpha1.ConditionMigrationComplete, metav1.ConditionFalse, "NodesOutdated")
 	require.True(w, network.StatusConditions().Root().IsTrue(), "a migration is no fault")
 	require.EqualValues(w, 2, network.Status.Zones[0].Nodes)
 	require.EqualValues(w, 3, network.Status.Zones[0].Pods)
 	require.Zero(w, network.Status.Zones[1].Pods)
+}
+
+// Karpenter looks at a NodeClaim when it changes, and otherwise every five minutes.
+func testDriftChecks(w *world) {
+	outdated := w.nodeClaim("outdated", "us-east-1a", "", stamp("0123456789abcdef"))
+	current := w.nodeClaim("current", "us-east-1a", "", stamp(w.network("default").Hash()))
+	verdict := func(claim *karpv1.NodeClaim) string {
+		require.NoError(w, w.Get(w.Context(), client.ObjectKeyFromObject(claim), claim))
+		return claim.Annotations[v1alpha1.AnnotationDriftVerdict]
+	}
+	w.updateENIConfig("us-east-1a", func(spec *eniconfig.ENIConfigSpec) { spec.Subnet = "subnet-0d0ec0de00000dead" })
+	w.reconcile("default")
+	w.reconcile("default")
+	require.Empty(w, verdict(outdated), "the network cannot launch nodes: none is replaced for it")
+
+	w.updateENIConfig("us-east-1a", func(spec *eniconfig.ENIConfigSpec) { spec.Subnet = zones[0].podSubnet })
+	w.reconcile("default")
+	w.reconcile("default")
+	require.Contains(w, verdict(outdated), "PodNetworkDrift")
+	require.Empty(w, verdict(current))
+	version := outdated.ResourceVersion
+	w.reconcile("default")
+	require.Contains(w, verdict(outdated), "PodNetworkDrift")
+	require.Equal(w, version, outdated.ResourceVersion, "once is enough")
+}
+
+func testHashVersions(w *world) {
+	old := map[string]string{v1alpha1.AnnotationPodNetworkHash: "computed otherwise", v1alpha1.AnnotationPodNetworkHashVersion: "v0"}
+	kept := w.nodeClaim("kept", "us-east-1a", "", old)
+	drifted := w.nodeClaim("drifted", "us-east-1a", "", old)
+	drifted.StatusConditions().SetTrueWithReason(karpv1.ConditionTypeDrifted, "NodePoolDrifted", "NodePoolDrifted")
+	require.NoError(w, w.Status().Update(w.Context(), drifted))
+	require.Equal(w, v1alpha1.NodesStatus{Total: 2, Current: 1, Outdated: 1}, w.reconcile("default").Status.Nodes)
+	for _, claim := range []*karpv1.NodeClaim{kept, drifted} {
+		require.NoError(w, w.Get(w.Context(), client.ObjectKeyFromObject(claim), claim))
+		require.Equal(w, v1alpha1.PodNetworkHashVersion, claim.Annotations[v1alpha1.AnnotationPodNetworkHashVersion])
+	}
+	require.Equal(w, w.network("default").Hash(), kept.Annotations[v1alpha1.AnnotationPodNetworkHash])
+	require.Equal(w, "computed otherwise", drifted.Annotations[v1alpha1.AnnotationPodNetworkHash])
+}
+
+func testMaxPods(w *world) {
+	claim := w.nodeClaim("claim", "us-east-1a", "", stamp("0123456789abcdef"))
+	claim.Labels[v1alpha1.LabelMaxPods] = "110"
+	w.create(&corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: claim.Labels},
+		Status:     corev1.NodeStatus{Capacity: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("58")}},
+	})
+	w.reconcile("default")
+	w.requireEvent("Node", "node-1", "MaxPodsMismatch", "the node takes 58 pods, and was launched for 110: let the AMI and the node class's user data leave the kubelet's maxPods to Dovetail")
 }
 
 func testConflict(w *world) {

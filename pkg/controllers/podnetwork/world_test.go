@@ -12,13 +12,10 @@ import (
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	awsapis "github.com/aws/karpenter-provider-aws/pkg/apis"
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -26,16 +23,14 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/events"
 
-	"github.com/dovetail-dev/dovetail/charts"
+	"github.com/dovetail-dev/dovetail/charts/chartstest"
 	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
 
 const (
@@ -57,22 +52,8 @@ var zones = []struct{ name, nodeSubnet, nodeCIDR, podSubnet, podCIDR string }{
 // startCluster starts an API server that knows every object the controller reads.
 func startCluster(t *testing.T) *rest.Config {
 	t.Helper()
-	config := controlplanetest.Start(t)
-	var crds []*apiextensionsv1.CustomResourceDefinition
-	for _, crd := range awsapis.CRDs { // Karpenter's own are among them
-		crds = append(crds, crd.DeepCopy())
-	}
-	own, err := charts.Render(charts.CRDs, charts.Release{Name: charts.CRDs})
-	require.NoError(t, err)
-	for _, object := range own {
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, crd))
-		crds = append(crds, crd)
-	}
-	_, err = envtest.InstallCRDs(config, envtest.CRDInstallOptions{CRDs: crds})
-	require.NoError(t, err)
 	apis.Register(scheme.Scheme)
-	return config
+	return chartstest.StartAPIServer(t)
 }
 
 // world is a cluster and a VPC for one test.
