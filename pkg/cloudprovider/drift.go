@@ -10,6 +10,7 @@ import (
 
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -19,7 +20,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
-// DriftMaxPods: the node reports room for another number of pods than it was launched for, so that Karpenter counts wrong.
+// DriftMaxPods is the reason of a node that reports room for another number of pods than it was launched for, so that Karpenter counts wrong.
 const DriftMaxPods cloudprovider.DriftReason = "MaxPodsDrift"
 
 // IsDrifted asks upstream first, then compares what the node was launched with to what its pod network would launch now, and
@@ -51,11 +52,11 @@ func (c *CloudProvider) settled(ctx context.Context, network *v1alpha1.PodNetwor
 	if network == nil { // its own network no longer selects the node class, or is gone
 		network = &v1alpha1.PodNetwork{}
 		err := c.Client.Get(ctx, types.NamespacedName{Name: claim.Labels[v1alpha1.LabelPodNetwork]}, network)
-		if client.IgnoreNotFound(err) != nil {
-			return false, fmt.Errorf("getting the PodNetwork of NodeClaim %s, %w", claim.Name, err)
-		}
-		if err != nil || !network.DeletionTimestamp.IsZero() {
+		switch {
+		case apierrors.IsNotFound(err), err == nil && !network.DeletionTimestamp.IsZero():
 			return true, nil
+		case err != nil:
+			return false, fmt.Errorf("getting the PodNetwork of NodeClaim %s, %w", claim.Name, err)
 		}
 	}
 	return podnetwork.Settled(network), nil
