@@ -39,6 +39,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/cloudprovider"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/enigarbage"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/securitygroups"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
 )
 
@@ -96,6 +97,9 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 	return append(controllers,
 		podnetwork.NewController(podnetwork.Params{Client: o.GetClient(), EC2: o.aws.ec2, Recorder: o.EventRecorder, Clock: o.Clock}),
 		enigarbage.NewController(enigarbage.Params{EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Clock: o.Clock}),
+		securitygroups.NewController(securitygroups.Params{
+			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,
+		}),
 	)
 }
 

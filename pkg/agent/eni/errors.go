@@ -22,7 +22,7 @@ const (
 	SubnetMissing Reason = "PodSubnetNotFound"
 	// WrongZone: the subnet is in another zone than the instance.
 	WrongZone Reason = "PodSubnetInOtherZone"
-	// GroupMissing: there is no such security group, or it is of another VPC.
+	// GroupMissing: there is no such security group, or it is of another VPC, or there are more than an ENI takes.
 	GroupMissing Reason = "SecurityGroupNotUsable"
 	// AttachmentLimit: the instance takes no further ENI.
 	AttachmentLimit Reason = "AttachmentLimitExceeded"
@@ -60,6 +60,7 @@ var byCode = map[string]Reason{
 	"InvalidGroup.NotFound":                   GroupMissing,
 	"InvalidSecurityGroupID.NotFound":         GroupMissing,
 	"InvalidGroupId.Malformed":                GroupMissing,
+	"SecurityGroupsPerInterfaceLimitExceeded": GroupMissing,
 	"AttachmentLimitExceeded":                 AttachmentLimit,
 	"NetworkInterfaceLimitExceeded":           ENIQuota,
 	"InvalidNetworkInterfaceID.NotFound":      Gone,

@@ -252,6 +252,8 @@ const (
 	ConditionCapacityAvailable = "CapacityAvailable"
 	// ConditionMigrationComplete is true when no node is outdated.
 	ConditionMigrationComplete = "MigrationComplete"
+	// ConditionSecurityGroupsApplied is true when the pod ENIs of running nodes have the security groups of their ENIConfig.
+	ConditionSecurityGroupsApplied = "SecurityGroupsApplied"
 )
 
 // PodNetworkStatus is what the controller found.
