@@ -136,12 +136,11 @@ func (c *collector) look(ctx context.Context) error {
 		return err
 	}
 	due := c.due(remainsOf(leases, links))
-	if len(due) == 0 {
-		return nil
-	}
-	pods, err := c.pods(ctx)
-	if err != nil {
-		return fmt.Errorf("%d leases or links look left behind and stay until the API server says which pods live: %w", len(due), err)
+	var pods []corev1.Pod
+	if len(due) > 0 {
+		if pods, err = c.pods(ctx); err != nil {
+			return fmt.Errorf("%d leases or links look left behind and stay until the API server says which pods live: %w", len(due), err)
+		}
 	}
 	return c.leases.Sweep(time.Now(), func(leases []lease.Lease) (gone []lease.Lease, err error) {
 		links, err := c.links()

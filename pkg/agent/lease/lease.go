@@ -11,11 +11,10 @@
 //
 //	Acquire: owners/x -> a, then leases/a
 //	   only owners/x        names no lease of x: ignored and replaced
-//	Release: cooling/a, then leases/a away, then owners/x away
-//	   cooling/a, leases/a  the address is still leased; the next Release goes on
+//	Release: leases/a becomes cooling/a, then owners/x away
 //	   cooling/a, owners/x  as above: owners/x names no lease of x
 //
-// So no address is given twice, and none is lost.
+// So no address is given twice, and none is lost. Release makes no file: a pod ends on a file system that is full.
 package lease
 
 import (
@@ -157,21 +156,27 @@ func (s *Store) write(l Lease) error {
 	if err != nil {
 		return err
 	}
-	index := s.path(ownersDir, l.hash())
-	if err := os.Remove(index); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("replacing a stale index: %w", err)
+	index, whole := s.path(ownersDir, l.hash()), s.path(newDir, l.hash())
+	err = func() error {
+		if err := os.Remove(index); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("replacing a stale index: %w", err)
+		}
+		if err := os.Symlink(l.Address.String(), index); err != nil {
+			return fmt.Errorf("indexing the lease: %w", err)
+		}
+		if err := os.WriteFile(whole, content, 0o600); err != nil {
+			return fmt.Errorf("writing the lease: %w", err)
+		}
+		if err := os.Link(whole, s.path(leasesDir, l.Address.String())); err != nil {
+			return fmt.Errorf("leasing %s: %w", l.Address, err)
+		}
+		return nil
+	}()
+	if err != nil {
+		_ = os.Remove(index) // names no lease: it would do no harm
 	}
-	if err := os.Symlink(l.Address.String(), index); err != nil {
-		return fmt.Errorf("indexing the lease: %w", err)
-	}
-	whole := s.path(newDir, l.hash())
-	if err := os.WriteFile(whole, content, 0o600); err != nil {
-		return fmt.Errorf("writing the lease: %w", err)
-	}
-	if err := os.Link(whole, s.path(leasesDir, l.Address.String())); err != nil {
-		return fmt.Errorf("leasing %s: %w", l.Address, err)
-	}
-	return os.Remove(whole)
+	_ = os.Remove(whole) // nor would this; see tidy
+	return err
 }
 
 // find returns the owner's lease, fs.ErrNotExist when it has none.
@@ -302,14 +307,11 @@ func (s *Store) release(owner Owner, now time.Time) error {
 	case err != nil:
 		return err
 	default:
-		cooling := s.path(coolingDir, held.Address.String())
-		if err := os.WriteFile(cooling, nil, 0o600); err != nil {
-			return fmt.Errorf("cooling %s: %w", held.Address, err)
+		leased := s.path(leasesDir, held.Address.String())
+		if err := os.Chtimes(leased, now, now); err != nil {
+			return fmt.Errorf("releasing %s: %w", held.Address, err)
 		}
-		if err := os.Chtimes(cooling, now, now); err != nil {
-			return fmt.Errorf("cooling %s: %w", held.Address, err)
-		}
-		if err := os.Remove(s.path(leasesDir, held.Address.String())); err != nil {
+		if err := os.Rename(leased, s.path(coolingDir, held.Address.String())); err != nil {
 			return fmt.Errorf("releasing %s: %w", held.Address, err)
 		}
 	}
@@ -360,11 +362,12 @@ func (s *Store) Collect(valid []Owner, now time.Time) error {
 		keep[owner] = true
 	}
 	return s.Sweep(now, func(leases []Lease) ([]Lease, error) {
-		return slices.DeleteFunc(leases, func(l Lease) bool { return keep[l.Owner] }), nil
+		return slices.DeleteFunc(slices.Clone(leases), func(l Lease) bool { return keep[l.Owner] }), nil
 	})
 }
 
-// Sweep calls choose with all leases while no other process changes any, and releases those that it returns.
+// Sweep calls choose with all leases while no other process changes any, and releases those that it returns. Files that killed
+// processes left go too.
 func (s *Store) Sweep(now time.Time, choose func([]Lease) ([]Lease, error)) error {
 	return s.locked(func() error {
 		leases, err := s.list()
@@ -376,8 +379,30 @@ func (s *Store) Sweep(now time.Time, choose func([]Lease) ([]Lease, error)) erro
 		for _, l := range gone {
 			errs = append(errs, s.release(l.Owner, now))
 		}
-		return errors.Join(errs...)
+		return errors.Join(append(errs, s.tidy(leases))...)
 	})
+}
+
+// tidy removes leases that were not finished, and indexes of leases that are no more.
+func (s *Store) tidy(leases []Lease) error {
+	indexed := map[string]bool{}
+	for _, l := range leases {
+		indexed[l.hash()] = true
+	}
+	var errs []error
+	for _, dir := range []string{newDir, ownersDir} {
+		entries, err := os.ReadDir(s.path(dir))
+		errs = append(errs, err)
+		for _, entry := range entries {
+			if dir == ownersDir && indexed[entry.Name()] {
+				continue
+			}
+			if err := os.Remove(s.path(dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Cooling lists the addresses that rest.

@@ -229,15 +229,6 @@ func TestEveryPointOfACrashIsRecoveredFrom(t *testing.T) {
 		require.NoError(t, err, "the other's lease stays")
 		require.NotEqual(t, a, acquire(t, s, 1, epoch))
 	})
-	t.Run("Release had cooled and not released", func(t *testing.T) {
-		dir := snapshot(t, dir)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "cooling", a.String()), nil, 0o600))
-		s, err := lease.Open(dir)
-		require.NoError(t, err)
-		require.NotEqual(t, a, acquire(t, s, 2, epoch.Add(time.Hour)), "still leased")
-		require.NoError(t, s.Release(owner(1), epoch))
-		require.NoFileExists(t, leasePath(dir))
-	})
 	t.Run("Release had released and not unindexed", func(t *testing.T) {
 		dir := snapshot(t, dir)
 		require.NoError(t, os.Remove(leasePath(dir)))
@@ -255,6 +246,19 @@ func TestEveryPointOfACrashIsRecoveredFrom(t *testing.T) {
 		s, err := lease.Open(dir)
 		require.NoError(t, err)
 		acquire(t, s, 2, epoch)
+		require.NoError(t, s.Collect([]lease.Owner{owner(1), owner(2)}, epoch))
+		require.NoFileExists(t, filepath.Join(dir, "new", "leftover"))
+	})
+	t.Run("indexes are left over", func(t *testing.T) {
+		dir := snapshot(t, dir)
+		require.NoError(t, os.Symlink("100.64.0.17", filepath.Join(dir, "owners", "leftover")))
+		s, err := lease.Open(dir)
+		require.NoError(t, err)
+		require.NoError(t, s.Collect([]lease.Owner{owner(1)}, epoch))
+		entries, err := os.ReadDir(filepath.Join(dir, "owners"))
+		require.NoError(t, err)
+		require.Len(t, entries, 1)
+		require.Equal(t, a, acquire(t, s, 1, epoch))
 	})
 }
 
