@@ -15,6 +15,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
+	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
@@ -74,6 +75,9 @@ func Add(a *skel.CmdArgs) error {
 	var k args
 	if err := types.LoadArgs(a.Args, &k); err != nil {
 		return types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS is not valid", err.Error())
+	}
+	if err := checkNetNS(a.Netns); err != nil {
+		return err
 	}
 	store, err := lease.Open(c.StateDir)
 	if err != nil {
@@ -246,5 +250,8 @@ func retry(message, details string) error {
 }
 
 func failed(message string, err error) error {
+	if errors.Is(err, unix.ENOSPC) {
+		return types.NewError(types.ErrIOFailure, message+": the file system of the state directory is full", err.Error())
+	}
 	return types.NewError(types.ErrInternal, message, err.Error())
 }

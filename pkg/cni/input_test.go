@@ -4,6 +4,7 @@ package cni_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
 	"github.com/dovetail-dev/dovetail/pkg/cni"
@@ -75,7 +77,11 @@ func TestBadInputIsRefusedWithTheSpecificationsCode(t *testing.T) {
 			func(a *skel.CmdArgs) {
 				a.Netns = filepath.Join(t.TempDir(), "file")
 				require.NoError(t, os.WriteFile(a.Netns, nil, 0o600))
-			}, types.ErrInternal, "wiring the pod failed"},
+			}, types.ErrInvalidNetNS, "the pod has no network namespace"},
+		"a network namespace that is gone": {
+			func(a *skel.CmdArgs) { a.Netns = "/run/netns/never-was" }, types.ErrInvalidNetNS, "the pod has no network namespace"},
+		"the network namespace of the node": {
+			func(a *skel.CmdArgs) { a.Netns = "/proc/thread-self/ns/net" }, types.ErrInvalidNetNS, "the node's own network namespace"},
 		"a pool of a later release": {
 			func(a *skel.CmdArgs) {
 				later := t.TempDir()
@@ -96,6 +102,43 @@ func TestBadInputIsRefusedWithTheSpecificationsCode(t *testing.T) {
 			require.Equal(t, c.code, code(t, err), "%v", err)
 			require.ErrorContains(t, err, c.text)
 			nothingLeft(t, dir)
+		})
+	}
+}
+
+// TestAFullFileSystemFailsPodsThatStartAndNoneThatEnd has the state directory on a small tmpfs, as /run may be.
+func TestAFullFileSystemFailsPodsThatStartAndNoneThatEnd(t *testing.T) {
+	for name, option := range map[string]string{"no block is left": "size=128k", "no file is left": "nr_inodes=32"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", 0, option))
+			t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+			content, err := os.ReadFile(filepath.Join(node(t, "100.64.0.16/28"), "pool.json"))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "pool.json"), content, 0o600))
+			before, after := call(t, dir), call(t, dir)
+			_, err = add(t, before)
+			require.NoError(t, err)
+			for i := 0; err == nil; i++ {
+				err = os.WriteFile(filepath.Join(dir, fmt.Sprint("filling-", i)), make([]byte, 4096), 0o600)
+			}
+			require.ErrorIs(t, err, unix.ENOSPC)
+
+			_, err = add(t, after)
+			require.Equal(t, types.ErrIOFailure, code(t, err), "%v", err)
+			require.ErrorContains(t, err, "the file system of the state directory is full")
+			require.Len(t, podRoutes(t), 1)
+			require.NoError(t, cni.Del(after))
+			require.NoError(t, cni.Del(before))
+			nothingLeft(t, dir)
+			cooling, err := os.ReadDir(filepath.Join(dir, "cooling"))
+			require.NoError(t, err)
+			require.Len(t, cooling, 1, "its address rests")
+			for _, left := range []string{"owners", "new"} {
+				entries, err := os.ReadDir(filepath.Join(dir, left))
+				require.NoError(t, err)
+				require.Empty(t, entries)
+			}
 		})
 	}
 }

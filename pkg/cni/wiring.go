@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 
+	cnins "github.com/containernetworking/cni/pkg/ns"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
@@ -37,6 +38,23 @@ func HostName(o lease.Owner) string { return HostPrefix + digest(o)[:12] }
 func digest(o lease.Owner) string {
 	sum := sha256.Sum256([]byte(o.ContainerID + "/" + o.IfName))
 	return hex.EncodeToString(sum[:])
+}
+
+// checkNetNS refuses what setup must not touch. The node's own namespace would get a pod's default route.
+func checkNetNS(path string) error {
+	pod, err := ns.GetNS(path)
+	if err != nil {
+		return types.NewError(types.ErrInvalidNetNS, "the pod has no network namespace", err.Error())
+	}
+	defer pod.Close() //nolint:errcheck // it was only looked at
+	own, checked := cnins.CheckNetNS(path)
+	if checked != nil {
+		return checked
+	}
+	if own {
+		return types.NewError(types.ErrInvalidNetNS, "CNI_NETNS is the node's own network namespace", path)
+	}
+	return nil
 }
 
 // wiring of one pod: a veth pair, and one route in the table of pods.
