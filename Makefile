@@ -27,6 +27,14 @@ demo: build controlplane ## Run the main job on the sandbox: pods to nodes to pa
 test: build controlplane ## Run every test, with the race detector.
 	hack/test.sh
 
+FUZZTIME ?= 1m
+.PHONY: fuzz
+fuzz: ## Fuzz every parser, each for FUZZTIME (a minute).
+	hack/fuzz.sh $(FUZZTIME) pkg
+
+.PHONY: test-long
+test-long: fuzz test-clients ## Run what takes too long for `make test` and .ci/run.
+
 .PHONY: build
 build: ## Build our binaries into bin/.
 	@mkdir -p $(BIN)

@@ -21,3 +21,5 @@ mapfile -t packages < <(go list ./... | grep -vE '/test/(e2e|install|clients|ben
 go test -race -count=1 -timeout 20m ${TEST_FLAGS:-} "${packages[@]}"
 # shellcheck disable=SC2086
 go test -race -count=1 -timeout 20m ${TEST_FLAGS:-} ./test/e2e
+# What a node reads from others, for seconds; make fuzz takes longer.
+CGO_ENABLED=0 hack/fuzz.sh 3s pkg/agent pkg/cni
