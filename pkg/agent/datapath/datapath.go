@@ -79,10 +79,20 @@ func (s State) podPrefixes() []netip.Prefix {
 	return all
 }
 
-// Apply makes the kernel hold the state and returns what it changed, a line each. What fails holds nothing else up: a node
-// that lost an ENI serves the pods of the others.
-func Apply(s State) (changes []string, err error) {
+// Apply makes the kernel hold the state and returns what it changed. What fails holds nothing else up: a node that lost an ENI
+// serves the pods of the others.
+func Apply(s State) (changes []Change, err error) {
 	a := &applier{state: s}
+	return a.apply()
+}
+
+// Compare returns what Apply would change.
+func Compare(s State) (changes []Change, err error) {
+	a := &applier{state: s, compareOnly: true}
+	return a.apply()
+}
+
+func (a *applier) apply() (changes []Change, err error) {
 	var errs []error
 	for _, step := range []func() error{a.links, a.sysctls, a.routes, a.pods, a.rules, a.nftables} {
 		errs = append(errs, step())
@@ -91,15 +101,12 @@ func Apply(s State) (changes []string, err error) {
 }
 
 type applier struct {
-	state   State
-	primary netlink.Link            // nil when it is missing
-	enis    []netlink.Link          // of state.ENIs, in its order; nil where missing
-	names   map[string]netlink.Link // all links
-	changes []string
-}
-
-func (a *applier) changed(format string, args ...any) {
-	a.changes = append(a.changes, fmt.Sprintf(format, args...))
+	state       State
+	compareOnly bool
+	primary     netlink.Link            // nil when it is missing
+	enis        []netlink.Link          // of state.ENIs, in its order; nil where missing
+	names       map[string]netlink.Link // all links
+	changes     []Change
 }
 
 // ErrLinkMissing says that an ENI's link has not come up in the guest yet.
@@ -165,10 +172,9 @@ func (a *applier) links() error {
 func (a *applier) link(e ENI, link netlink.Link) error {
 	name := link.Attrs().Name
 	if link.Attrs().MTU != a.state.MTU {
-		if err := netlink.LinkSetMTU(link, a.state.MTU); err != nil {
+		if err := a.set(KindLink, fmt.Sprintf("%s MTU %d", name, a.state.MTU), func() error { return netlink.LinkSetMTU(link, a.state.MTU) }); err != nil {
 			return fmt.Errorf("MTU %d: %w", a.state.MTU, err)
 		}
-		a.changed("set MTU %d of %s", a.state.MTU, name)
 	}
 	addresses, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
@@ -178,10 +184,9 @@ func (a *applier) link(e ENI, link netlink.Link) error {
 	if !has {
 		// Without a route of the subnet in main: only pods' traffic leaves here, by the ENI's own table.
 		address := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(e.Address, e.Subnet.Bits()), false), Flags: unix.IFA_F_NOPREFIXROUTE}
-		if err := netlink.AddrAdd(link, address); err != nil {
+		if err := a.set(KindAddress, fmt.Sprintf("%s of %s", e.Address, name), func() error { return netlink.AddrAdd(link, address) }); err != nil {
 			return fmt.Errorf("address %s: %w", e.Address, err)
 		}
-		a.changed("added %s to %s", e.Address, name)
 	}
 	return a.up(link)
 }
@@ -190,10 +195,9 @@ func (a *applier) up(link netlink.Link) error {
 	if link.Attrs().Flags&net.FlagUp != 0 {
 		return nil
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
+	if err := a.set(KindLink, link.Attrs().Name+" up", func() error { return netlink.LinkSetUp(link) }); err != nil {
 		return fmt.Errorf("setting it up: %w", err)
 	}
-	a.changed("set %s up", link.Attrs().Name)
 	return nil
 }
 
@@ -214,10 +218,9 @@ func (a *applier) sysctls() error {
 		if strings.TrimSpace(string(content)) == value {
 			continue
 		}
-		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+		if err := a.set(KindSysctl, "net/"+name+"="+value, func() error { return os.WriteFile(path, []byte(value), 0o644) }); err != nil {
 			return fmt.Errorf("sysctl net/%s=%s: the agent needs a writable /proc/sys (privileged): %w", name, value, err)
 		}
-		a.changed("set net/%s to %s", name, value)
 	}
 	return nil
 }
@@ -231,7 +234,7 @@ func (a *applier) rules() error {
 	}
 	var stale []netlink.Rule
 	for _, rule := range present {
-		if rule.Priority != priorityPods && rule.Priority != priorityMark && rule.Priority != priorityENI {
+		if !ours(rule) {
 			continue
 		}
 		if _, ok := wanted[ruleKey(rule)]; ok {
@@ -241,18 +244,28 @@ func (a *applier) rules() error {
 		stale = append(stale, rule)
 	}
 	for _, key := range slices.Sorted(maps.Keys(wanted)) {
-		if err := netlink.RuleAdd(wanted[key]); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := a.set(KindRule, key, func() error { return unless(netlink.RuleAdd(wanted[key]), unix.EEXIST) }); err != nil {
 			return fmt.Errorf("adding rule %s: %w", key, err)
 		}
-		a.changed("added rule %s", key)
 	}
 	for _, rule := range stale {
-		if err := netlink.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := a.remove(KindRule, ruleKey(rule), func() error { return unless(netlink.RuleDel(&rule), unix.ENOENT) }); err != nil {
 			return fmt.Errorf("removing rule %s: %w", ruleKey(rule), err)
 		}
-		a.changed("removed rule %s", ruleKey(rule))
 	}
 	return nil
+}
+
+// unless forgets the error that says that there is nothing to do any more.
+func unless(err, done error) error {
+	if errors.Is(err, done) {
+		return nil
+	}
+	return err
+}
+
+func ours(rule netlink.Rule) bool {
+	return rule.Priority == priorityPods || rule.Priority == priorityMark || rule.Priority == priorityENI
 }
 
 func (a *applier) wantedRules() map[string]*netlink.Rule {

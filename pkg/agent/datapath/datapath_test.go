@@ -285,12 +285,16 @@ func TestApplyAddsAndRemovesOnlyTheDifference(t *testing.T) {
 	state.ENIs[0].Prefixes = append(state.ENIs[0].Prefixes, more)
 	changes, err := datapath.Apply(state)
 	require.NoError(t, err)
-	require.Equal(t, []string{"added rule 1536: from 100.64.0.32/28 fwmark 0x0/0x0 lookup 1001", "replaced the elements of nftables set pods"}, changes)
+	require.Equal(t, []datapath.Change{
+		{Kind: datapath.KindRule, Object: "1536: from 100.64.0.32/28 fwmark 0x0/0x0 lookup 1001"}, {Kind: datapath.KindNftables, Object: "elements of pods"},
+	}, changes)
 
 	state.ENIs[0].Prefixes = state.ENIs[0].Prefixes[:1]
 	changes, err = datapath.Apply(state)
 	require.NoError(t, err)
-	require.Equal(t, []string{"removed rule 1536: from 100.64.0.32/28 fwmark 0x0/0x0 lookup 1001", "replaced the elements of nftables set pods"}, changes)
+	require.Equal(t, []datapath.Change{
+		{Kind: datapath.KindRule, Removed: true, Object: "1536: from 100.64.0.32/28 fwmark 0x0/0x0 lookup 1001"}, {Kind: datapath.KindNftables, Object: "elements of pods"},
+	}, changes)
 }
 
 func TestApplyRepairsWhatSomebodyTookAway(t *testing.T) {

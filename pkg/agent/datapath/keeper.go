@@ -5,7 +5,10 @@ package datapath
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -25,6 +28,10 @@ type Keeper struct {
 	Log  *slog.Logger
 	// LinksChanged is called when links came, went or changed: an attached ENI may have become visible.
 	LinksChanged func()
+	// Repaired is called with what was changed though nothing else was wanted than before: somebody had changed it.
+	Repaired func([]Change)
+	// Failed is called when the kernel could not be made right.
+	Failed func(error)
 	// Period of a look at everything when there are no events; 30 seconds where it is zero.
 	Period time.Duration
 
@@ -36,8 +43,23 @@ type Keeper struct {
 func (k *Keeper) Apply(s State) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	repair := k.state != nil && reflect.DeepEqual(*k.state, s)
 	k.state = &s
-	return k.apply("datapath")
+	return k.apply(repair)
+}
+
+// Compare returns the state that is kept, and what the kernel has otherwise. It changes nothing. The state is nil before the
+// first Apply.
+func (k *Keeper) Compare() (s *State, changes []Change, err error) {
+	k.mu.Lock()
+	s = k.state
+	k.mu.Unlock()
+	if s == nil {
+		return nil, nil, nil
+	}
+	wanted, err := k.withPods(*s)
+	changes, compareErr := Compare(wanted)
+	return &wanted, changes, errors.Join(err, compareErr)
 }
 
 // Run repairs until the context ends.
@@ -46,6 +68,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	k.repair() // of what changed before the subscription
 	slow := time.NewTicker(cmp.Or(k.Period, slowPeriod))
 	defer slow.Stop()
 	for {
@@ -86,22 +109,40 @@ func (k *Keeper) repair() {
 	if k.state == nil {
 		return
 	}
-	if err := k.apply("repaired the datapath"); err != nil {
+	if err := k.apply(true); err != nil {
 		k.Log.Error("repairing the datapath", "error", err)
 	}
 }
 
-func (k *Keeper) apply(message string) error {
-	s := *k.state
-	if k.Pods != nil {
-		var err error
-		if s.Pods, err = k.Pods(); err != nil { // the rest must not wait for them
-			k.Log.Error("datapath: reading which pods hold addresses; their routes stay as they are", "error", err)
-		}
+func (k *Keeper) apply(repair bool) error {
+	s, err := k.withPods(*k.state)
+	if err != nil { // the rest must not wait for them
+		k.Log.Error("datapath: their routes stay as they are", "error", err)
 	}
 	changes, err := Apply(s)
+	message := "datapath"
+	if repair {
+		message = "repaired the datapath"
+		if k.Repaired != nil && len(changes) > 0 {
+			k.Repaired(changes)
+		}
+	}
 	for _, change := range changes {
-		k.Log.Info(message, "change", change)
+		k.Log.Info(message, "change", change.String())
+	}
+	if err != nil && k.Failed != nil {
+		k.Failed(err)
 	}
 	return err
+}
+
+func (k *Keeper) withPods(s State) (State, error) {
+	if k.Pods == nil {
+		return s, nil
+	}
+	var err error
+	if s.Pods, err = k.Pods(); err != nil {
+		return s, fmt.Errorf("reading which pods hold addresses: %w", err)
+	}
+	return s, nil
 }

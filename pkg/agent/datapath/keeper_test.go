@@ -4,6 +4,7 @@ package datapath_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -26,10 +27,29 @@ import (
 // deadline of waits. It asserts nothing: an hour's period shows that events do the work.
 const deadline = 30 * time.Second
 
+// repairs of each Keeper.
+var repairs = struct {
+	sync.Mutex
+	kinds map[*datapath.Keeper][]datapath.Kind
+}{kinds: map[*datapath.Keeper][]datapath.Kind{}}
+
+func repaired(k *datapath.Keeper) []datapath.Kind {
+	repairs.Lock()
+	defer repairs.Unlock()
+	return slices.Clone(repairs.kinds[k])
+}
+
 // keep runs a Keeper that has applied the state and looks by itself only once an hour.
 func keep(t *testing.T, state datapath.State) *datapath.Keeper {
 	t.Helper()
 	k := &datapath.Keeper{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Period: time.Hour}
+	k.Repaired = func(changes []datapath.Change) {
+		repairs.Lock()
+		defer repairs.Unlock()
+		for _, c := range changes {
+			repairs.kinds[k] = append(repairs.kinds[k], c.Kind)
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { assert.NoError(t, k.Run(ctx)) })
@@ -79,6 +99,9 @@ func kernel(t require.TestingT) (lines []string) {
 	}
 	for _, name := range []string{"pods", "local"} {
 		set, err := conn.GetSetByName(dovetail, name)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
 		require.NoError(t, err)
 		elements, err := conn.GetSetElements(set)
 		require.NoError(t, err)
@@ -131,40 +154,41 @@ func nft(t *testing.T, change func(*nftables.Conn)) {
 // sabotage is what other programs and people do to a node's network.
 var sabotage = []struct {
 	what string
+	kind datapath.Kind
 	do   func(*testing.T)
 }{
-	{"the rule of pods deleted", func(t *testing.T) { deleteRules(t, 512) }},
-	{"the rule of marks deleted", func(t *testing.T) { deleteRules(t, 1024) }},
-	{"a rule of an ENI deleted", func(t *testing.T) { deleteRules(t, 1536) }},
-	{"all rules deleted, as networkd does", func(t *testing.T) { deleteRules(t, 512, 1024, 1536) }},
-	{"a foreign rule at a priority of ours", func(t *testing.T) {
+	{"the rule of pods deleted", datapath.KindRule, func(t *testing.T) { deleteRules(t, 512) }},
+	{"the rule of marks deleted", datapath.KindRule, func(t *testing.T) { deleteRules(t, 1024) }},
+	{"a rule of an ENI deleted", datapath.KindRule, func(t *testing.T) { deleteRules(t, 1536) }},
+	{"all rules deleted, as networkd does", datapath.KindRule, func(t *testing.T) { deleteRules(t, 512, 1024, 1536) }},
+	{"a foreign rule at a priority of ours", datapath.KindRule, func(t *testing.T) {
 		rule := netlink.NewRule()
 		rule.Priority, rule.Table, rule.Src, rule.Family = 1536, 77, cidr("100.64.0.16/28"), netlink.FAMILY_V4
 		require.NoError(t, netlink.RuleAdd(rule))
 	}},
-	{"the default route of an ENI's table replaced", func(t *testing.T) {
+	{"the default route of an ENI's table replaced", datapath.KindRoute, func(t *testing.T) {
 		require.NoError(t, netlink.RouteReplace(&netlink.Route{Table: 1001, LinkIndex: linkNamed(t, "eth0").Attrs().Index, Gw: net.IPv4(10, 0, 0, 1), Dst: cidr("0.0.0.0/0")}))
 	}},
-	{"an ENI's table flushed", func(t *testing.T) { flushTable(t, 1001) }},
-	{"the table of pods flushed", func(t *testing.T) { flushTable(t, 512) }},
-	{"the link of an ENI down", func(t *testing.T) { require.NoError(t, netlink.LinkSetDown(linkNamed(t, "eth1"))) }},
-	{"the link of a pod down", func(t *testing.T) { require.NoError(t, netlink.LinkSetDown(linkNamed(t, "dvtpod"))) }},
-	{"the MTU of an ENI changed", func(t *testing.T) { require.NoError(t, netlink.LinkSetMTU(linkNamed(t, "eth1"), 1500)) }},
-	{"the address of an ENI removed", func(t *testing.T) {
+	{"an ENI's table flushed", datapath.KindRoute, func(t *testing.T) { flushTable(t, 1001) }},
+	{"the table of pods flushed", datapath.KindRoute, func(t *testing.T) { flushTable(t, 512) }},
+	{"the link of an ENI down", datapath.KindLink, func(t *testing.T) { require.NoError(t, netlink.LinkSetDown(linkNamed(t, "eth1"))) }},
+	{"the link of a pod down", datapath.KindLink, func(t *testing.T) { require.NoError(t, netlink.LinkSetDown(linkNamed(t, "dvtpod"))) }},
+	{"the MTU of an ENI changed", datapath.KindLink, func(t *testing.T) { require.NoError(t, netlink.LinkSetMTU(linkNamed(t, "eth1"), 1500)) }},
+	{"the address of an ENI removed", datapath.KindAddress, func(t *testing.T) {
 		require.NoError(t, netlink.AddrDel(linkNamed(t, "eth1"), &netlink.Addr{IPNet: cidr("100.64.0.5/19")}))
 	}},
-	{"a route of the pods' subnet in main, as DHCP adds", func(t *testing.T) {
+	{"a route of the pods' subnet in main, as DHCP adds", datapath.KindRoute, func(t *testing.T) {
 		require.NoError(t, netlink.RouteAdd(&netlink.Route{LinkIndex: linkNamed(t, "eth1").Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: cidr("100.64.0.0/19")}))
 	}},
-	{"the nftables table deleted", func(t *testing.T) { nft(t, func(c *nftables.Conn) { c.DelTable(dovetail) }) }},
-	{"the nftables ruleset flushed", func(t *testing.T) { nft(t, func(c *nftables.Conn) { c.FlushRuleset() }) }},
-	{"an nftables chain flushed", func(t *testing.T) {
+	{"the nftables table deleted", datapath.KindNftables, func(t *testing.T) { nft(t, func(c *nftables.Conn) { c.DelTable(dovetail) }) }},
+	{"the nftables ruleset flushed", datapath.KindNftables, func(t *testing.T) { nft(t, func(c *nftables.Conn) { c.FlushRuleset() }) }},
+	{"an nftables chain flushed", datapath.KindNftables, func(t *testing.T) {
 		nft(t, func(c *nftables.Conn) { c.FlushChain(&nftables.Chain{Table: dovetail, Name: "snat"}) })
 	}},
-	{"an nftables set flushed", func(t *testing.T) {
+	{"an nftables set flushed", datapath.KindNftables, func(t *testing.T) {
 		nft(t, func(c *nftables.Conn) { c.FlushSet(&nftables.Set{Table: dovetail, Name: "pods"}) })
 	}},
-	{"an element of an nftables set added", func(t *testing.T) {
+	{"an element of an nftables set added", datapath.KindNftables, func(t *testing.T) {
 		nft(t, func(c *nftables.Conn) {
 			set := &nftables.Set{Table: dovetail, Name: "local", KeyType: nftables.TypeIPAddr, Interval: true}
 			require.NoError(t, c.SetAddElements(set, []nftables.SetElement{{Key: []byte{203, 0, 113, 0}}, {Key: []byte{203, 0, 114, 0}, IntervalEnd: true}}))
@@ -175,8 +199,9 @@ var sabotage = []struct {
 func TestWhatSomebodyTakesAwayComesBackAfterTheEvent(t *testing.T) {
 	for _, s := range sabotage {
 		t.Run(s.what, func(t *testing.T) {
-			keep(t, node(t))
+			k := keep(t, node(t))
 			wanted := kernel(t)
+			require.Empty(t, repaired(k))
 			s.do(t)
 			require.EventuallyWithT(t, func(c *assert.CollectT) { require.Equal(c, wanted, kernel(c)) }, deadline, 20*time.Millisecond)
 			for destination, source := range map[string]string{"100.64.0.1:80": "100.64.0.20", outside + ":80": "10.0.0.10"} {
@@ -184,8 +209,57 @@ func TestWhatSomebodyTakesAwayComesBackAfterTheEvent(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, source, seen)
 			}
+			require.Contains(t, repaired(k), s.kind)
 		})
 	}
+}
+
+func TestAComparisonNamesWhatDiffersAndChangesNothing(t *testing.T) {
+	for _, s := range sabotage {
+		t.Run(s.what, func(t *testing.T) {
+			state := node(t)
+			_, err := datapath.Apply(state)
+			require.NoError(t, err)
+			whole := kernel(t)
+			changes, err := datapath.Compare(state)
+			require.NoError(t, err)
+			require.Empty(t, changes)
+			s.do(t)
+			broken := kernel(t)
+			changes, err = datapath.Compare(state)
+			require.NoError(t, err)
+			require.True(t, slices.ContainsFunc(changes, func(c datapath.Change) bool { return c.Kind == s.kind }), "%v", changes)
+			require.Equal(t, broken, kernel(t))
+			_, err = datapath.Apply(state)
+			require.NoError(t, err)
+			require.Equal(t, whole, kernel(t))
+		})
+	}
+}
+
+func TestWhatIsWantedNewlyIsNoRepair(t *testing.T) {
+	state := node(t)
+	k := keep(t, state)
+	state.ENIs = slices.Clone(state.ENIs)
+	state.ENIs[0].Prefixes = append(slices.Clone(state.ENIs[0].Prefixes), netip.MustParsePrefix("100.64.0.32/28"))
+	require.NoError(t, k.Apply(state))
+	require.Empty(t, repaired(k))
+	deleteRules(t, 1024)
+	require.NoError(t, k.Apply(state), "nothing new is wanted")
+	require.Equal(t, []datapath.Kind{datapath.KindRule}, repaired(k))
+}
+
+func TestPresentListsRulesAndRoutes(t *testing.T) {
+	state := node(t)
+	_, err := datapath.Apply(state)
+	require.NoError(t, err)
+	rules, routes, err := datapath.Present(state)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{
+		"512: from all fwmark 0x0/0x0 lookup 512", "1024: from all fwmark 0x80/0x80 lookup 254",
+		"1536: from 100.64.0.5/32 fwmark 0x0/0x0 lookup 1001", "1536: from 100.64.0.16/28 fwmark 0x0/0x0 lookup 1001",
+	}, rules)
+	require.ElementsMatch(t, []string{"512: 100.64.0.20/32 dev dvtpod", "1001: 100.64.0.1/32 dev eth1", "1001: 0.0.0.0/0 via 100.64.0.1 dev eth1"}, routes)
 }
 
 func TestTheKeeperServesOtherENIsWhenOneIsGone(t *testing.T) {

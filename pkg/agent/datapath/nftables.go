@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -63,14 +64,15 @@ func (a *applier) nftables() error {
 	if found.whole && len(found.stale) == 0 {
 		return nil
 	}
+	table := "table " + tableName
 	if found.whole {
-		err := a.replaceSets(conn, found.stale, sets)
+		err := a.set(KindNftables, "elements of "+strings.Join(found.stale, " and "), func() error { return replaceSets(conn, found.stale, sets) })
 		if err == nil {
 			return nil
 		}
-		a.changed("could not replace the sets %v alone: %v", found.stale, err)
+		table += fmt.Sprintf(" (its elements alone: %v)", err)
 	}
-	return a.replaceTable(conn, sets, rules)
+	return a.set(KindNftables, table, func() error { return replaceTable(conn, sets, rules) })
 }
 
 var ownTable = &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName}
@@ -79,23 +81,17 @@ func newSet(name string) *nftables.Set {
 	return &nftables.Set{Table: ownTable, Name: name, KeyType: nftables.TypeIPAddr, Interval: true}
 }
 
-func (a *applier) replaceSets(conn *nftables.Conn, names []string, sets map[string][]netip.Prefix) error {
+func replaceSets(conn *nftables.Conn, names []string, sets map[string][]netip.Prefix) error {
 	for _, name := range names {
 		conn.FlushSet(newSet(name))
 		if err := conn.SetAddElements(newSet(name), elements(sets[name])); err != nil {
 			return err
 		}
 	}
-	if err := conn.Flush(); err != nil {
-		return err
-	}
-	for _, name := range names {
-		a.changed("replaced the elements of nftables set %s", name)
-	}
-	return nil
+	return conn.Flush()
 }
 
-func (a *applier) replaceTable(conn *nftables.Conn, sets map[string][]netip.Prefix, rules map[string][]nftRule) error {
+func replaceTable(conn *nftables.Conn, sets map[string][]netip.Prefix, rules map[string][]nftRule) error {
 	conn.AddTable(ownTable) // so that there is one to delete, the first time too
 	conn.DelTable(ownTable)
 	conn.AddTable(ownTable)
@@ -114,7 +110,6 @@ func (a *applier) replaceTable(conn *nftables.Conn, sets map[string][]netip.Pref
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: replacing table %s: %w", tableName, err)
 	}
-	a.changed("replaced nftables table %s", tableName)
 	return nil
 }
 

@@ -48,20 +48,18 @@ func (a *applier) eniTable(e ENI, index int) error {
 		if slices.ContainsFunc(present, func(p netlink.Route) bool { return same(route, p) }) {
 			continue
 		}
-		if err := netlink.RouteReplace(&route); err != nil {
+		if err := a.set(KindRoute, inTable(route, e.Table), func() error { return netlink.RouteReplace(&route) }); err != nil {
 			return fmt.Errorf("adding route %s to table %d: %w", route.Dst, e.Table, err)
 		}
-		a.changed("added route %s to table %d", route.Dst, e.Table)
 	}
 	for _, route := range present {
 		if slices.ContainsFunc(wanted, func(w netlink.Route) bool { return same(w, route) }) {
 			continue
 		}
 		// Not there: the wanted one took its place.
-		if err := netlink.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := a.remove(KindRoute, inTable(route, e.Table), func() error { return unless(netlink.RouteDel(&route), unix.ESRCH) }); err != nil {
 			return fmt.Errorf("removing route %s from table %d: %w", route.Dst, e.Table, err)
 		}
-		a.changed("removed route %s from table %d", route.Dst, e.Table)
 	}
 	return nil
 }
@@ -75,12 +73,15 @@ func (a *applier) noSubnetInMain(e ENI, index int) error {
 		if route.LinkIndex != index || route.Dst == nil || route.Dst.String() != e.Subnet.Masked().String() {
 			continue
 		}
-		if err := netlink.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := a.remove(KindRoute, inTable(route, unix.RT_TABLE_MAIN), func() error { return unless(netlink.RouteDel(&route), unix.ESRCH) }); err != nil {
 			return fmt.Errorf("removing route %s from main: %w", route.Dst, err)
 		}
-		a.changed("removed route %s from main", route.Dst)
 	}
 	return nil
+}
+
+func inTable(route netlink.Route, table int) string {
+	return fmt.Sprintf("%s in table %d", route.Dst, table)
 }
 
 func same(a, b netlink.Route) bool {
@@ -123,9 +124,8 @@ func (a *applier) pod(pod Pod, link netlink.Link, routed map[string]int) error {
 	if routed[route.Dst.String()] == route.LinkIndex {
 		return nil
 	}
-	if err := netlink.RouteReplace(&route); err != nil {
+	if err := a.set(KindRoute, inTable(route, a.state.PodTable), func() error { return netlink.RouteReplace(&route) }); err != nil {
 		return fmt.Errorf("route: %w", err)
 	}
-	a.changed("added route %s to table %d", route.Dst, a.state.PodTable)
 	return nil
 }
