@@ -60,13 +60,14 @@ func (a *Agent) step(ctx context.Context, asks int) (next time.Time, err error) 
 	return result.At, nil
 }
 
-// choose the source of addresses. A node of static allocation whose launch could bring none allocates dynamically.
+// choose the source of addresses. A node of static allocation whose launch could bring none allocates dynamically, unless its label
+// says that the launch brought some.
 func (a *Agent) choose(ctx context.Context, s settings) error {
 	if a.source != nil {
 		return nil
 	}
 	if s.static {
-		static, err := allocator.Launched(ctx, a.metadata, a.opts.StateDir, a.log)
+		static, err := allocator.Launched(ctx, a.metadata, a.opts.StateDir, s.labelled, a.log)
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ type settings struct {
 	nodeLabel   string
 	prefixes    bool // prefix delegation
 	static      bool // all addresses came with the launch, where it could bring them
+	labelled    bool // static is what the node's label says, not what the network asks for now
 	targets     pool.Targets
 	cooldown    time.Duration
 	snat        bool
@@ -81,12 +82,21 @@ func (a *Agent) settings(ctx context.Context, node *corev1.Node) (settings, erro
 	network := &v1alpha1.PodNetwork{}
 	err := a.kube.Get(ctx, client.ObjectKey{Name: name}, network)
 	if apierrors.IsNotFound(err) { // deleted: its nodes go on until they are replaced
-		return defaultSettings(), nil
+		return launchedAs(node, defaultSettings()), nil
 	}
 	if err != nil {
 		return settings{}, fmt.Errorf("reading PodNetwork %s: %w", name, err)
 	}
-	return settingsOf(network), nil
+	return launchedAs(node, settingsOf(network)), nil
+}
+
+// launchedAs prefers what the node was launched with to what its pod network asks for now. Nodes that older controllers launched
+// have no such label.
+func launchedAs(node *corev1.Node, s settings) settings {
+	if allocation := node.Labels[v1alpha1.LabelAllocation]; allocation != "" {
+		s.static, s.labelled = allocation == string(v1alpha1.AllocationStatic), true
+	}
+	return s
 }
 
 // eniConfigName chooses as aws-node does: the label of an outside manager, the annotation, the label that the pod network

@@ -51,6 +51,31 @@ func TestSettingsOfAPodNetwork(t *testing.T) {
 	require.True(t, s.prefixes)
 }
 
+func TestANodeKeepsTheAllocationThatItWasLaunchedWith(t *testing.T) {
+	for name, test := range map[string]struct {
+		label            string
+		asked            bool // the network asks for static allocation now
+		static, labelled bool
+	}{
+		"an older node, dynamic":          {"", false, false, false},
+		"an older node, static":           {"", true, true, false},
+		"launched dynamic, still asked":   {"Dynamic", false, false, true},
+		"launched dynamic, now static":    {"Dynamic", true, false, true},
+		"launched static, network static": {"Static", true, true, true},
+		"launched static, now dynamic":    {"Static", false, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node := &corev1.Node{}
+			if test.label != "" {
+				node.Labels = map[string]string{v1alpha1.LabelAllocation: test.label}
+			}
+			s := launchedAs(node, settings{static: test.asked})
+			require.Equal(t, test.static, s.static)
+			require.Equal(t, test.labelled, s.labelled)
+		})
+	}
+}
+
 func TestOptionsComeFromFlagsThenTheEnvironment(t *testing.T) {
 	t.Setenv("NODE_NAME", "from-env")
 	t.Setenv("CLUSTER_NAME", "cluster")

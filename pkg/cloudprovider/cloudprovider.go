@@ -134,7 +134,9 @@ func withENIConfigLabel(claim *karpv1.NodeClaim) *karpv1.NodeClaim {
 
 func onNetwork(claim *karpv1.NodeClaim, network *v1alpha1.PodNetwork) *karpv1.NodeClaim {
 	claim = claim.DeepCopy()
-	claim.Labels = lo.Assign(claim.Labels, map[string]string{v1alpha1.LabelPodNetwork: network.Name})
+	claim.Labels = lo.Assign(claim.Labels, map[string]string{
+		v1alpha1.LabelPodNetwork: network.Name, v1alpha1.LabelAllocation: string(launch.Allocation(network)),
+	})
 	return claim
 }
 

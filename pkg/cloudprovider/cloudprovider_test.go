@@ -130,6 +130,7 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		require.Equal(t, []string{"c5.large", "m5.large"}, typesOf(m.launches[0]))
 		require.Equal(t, map[string]string{
 			v1alpha1.LabelPodNetwork: "pods", v1alpha1.LabelMaxPods: "110", v1alpha1.LabelENIs: "3", v1alpha1.LabelIPsPerENI: "10",
+			v1alpha1.LabelAllocation: "Dynamic",
 		}, m.launches[0].Labels, "they reach the user data")
 		require.Equal(t, network.Hash(), created.Annotations[v1alpha1.AnnotationPodNetworkHash])
 	})
@@ -152,6 +153,15 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		_, err := p.Create(t.Context(), claim())
 		require.NoError(t, err)
 		require.Len(t, typesOf(m.launches[0]), 4)
+		require.Equal(t, "Dynamic", m.launches[0].Labels[v1alpha1.LabelAllocation])
+	})
+	t.Run("a node is labelled with the allocation that it was launched with, not with the one that was asked for", func(t *testing.T) {
+		reset()
+		network.Spec.Addressing.Allocation = v1alpha1.AllocationStatic
+		defer func() { network.Spec.Addressing.Allocation = "" }()
+		_, err := p.Create(t.Context(), claim())
+		require.NoError(t, err)
+		require.Equal(t, "Dynamic", m.launches[0].Labels[v1alpha1.LabelAllocation], "no launch brings pod ENIs yet")
 	})
 	t.Run("one ENIConfig that is required becomes the node's label", func(t *testing.T) {
 		reset()

@@ -17,6 +17,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/agent/imds"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
 
 // Source of a node's addresses: an Allocator, or a Static.
@@ -46,8 +47,9 @@ type Static struct {
 }
 
 // Launched returns the source of a node of static allocation, nil when no pod ENI came with the launch: where a launch can
-// have one interface only (a public address), its node allocates dynamically.
-func Launched(ctx context.Context, metadata Metadata, stateDir string, log *slog.Logger) (*Static, error) {
+// have one interface only (a public address), its node allocates dynamically. Where the launch is certain to have brought one, none is
+// an error: the metadata service does not tell of it yet.
+func Launched(ctx context.Context, metadata Metadata, stateDir string, certain bool, log *slog.Logger) (*Static, error) {
 	s := &Static{metadata: metadata}
 	path := filepath.Join(stateDir, firstSightFile)
 	content, err := os.ReadFile(path)
@@ -70,6 +72,9 @@ func Launched(ctx context.Context, metadata Metadata, stateDir string, log *slog
 			default:
 				s.launched = append(s.launched, i.ID)
 			}
+		}
+		if certain && len(s.launched) == 0 {
+			return nil, fmt.Errorf("the node's label %s says that pod ENIs came with its launch, and the instance metadata service tells of none yet", v1alpha1.LabelAllocation)
 		}
 		if content, err = json.Marshal(s.launched); err != nil {
 			return nil, err

@@ -55,7 +55,7 @@ func TestStaticAddressesComeFromTheMetadataServiceAlone(t *testing.T) {
 	c := newCluster(t, "10.0.32.0/19")
 	metadata, id := c.launch(3)
 	dir := t.TempDir()
-	static, err := allocator.Launched(t.Context(), metadata, dir, silent)
+	static, err := allocator.Launched(t.Context(), metadata, dir, false, silent)
 	require.NoError(t, err)
 	require.NoError(t, static.Refresh(t.Context()))
 
@@ -82,7 +82,7 @@ func TestAnENIThatIsAttachedLaterIsNotThePodsOnANodeOfStaticAllocation(t *testin
 	c := newCluster(t, "10.0.32.0/19")
 	metadata, id := c.launch(1)
 	dir := t.TempDir()
-	static, err := allocator.Launched(t.Context(), metadata, dir, silent)
+	static, err := allocator.Launched(t.Context(), metadata, dir, false, silent)
 	require.NoError(t, err)
 	require.NoError(t, static.Refresh(t.Context()))
 	_, err = (&eni.Client{EC2: c.api, InstanceID: id, Cluster: "test"}).Create(t.Context(), eni.CreateParams{Subnet: c.subnet, Unit: 16, Count: 1, UsedIndexes: []int{0, 1}, MaxENIs: 3})
@@ -93,7 +93,7 @@ func TestAnENIThatIsAttachedLaterIsNotThePodsOnANodeOfStaticAllocation(t *testin
 			assert.Len(check, interfaces, 3)
 		}
 	}, 10*time.Second, 10*time.Millisecond)
-	again, err := allocator.Launched(t.Context(), metadata, dir, silent) // the next agent
+	again, err := allocator.Launched(t.Context(), metadata, dir, false, silent) // the next agent
 	require.NoError(t, err)
 	require.NoError(t, again.Refresh(t.Context()))
 	require.Equal(t, static.Pool(), again.Pool())
@@ -102,7 +102,10 @@ func TestAnENIThatIsAttachedLaterIsNotThePodsOnANodeOfStaticAllocation(t *testin
 func TestALaunchThatBroughtNoPodENILeavesItsNodeToDynamicAllocation(t *testing.T) {
 	c := newCluster(t, "10.0.32.0/19")
 	metadata, _ := c.launch()
-	static, err := allocator.Launched(t.Context(), metadata, t.TempDir(), silent)
+	dir := t.TempDir()
+	_, err := allocator.Launched(t.Context(), metadata, dir, true, silent)
+	require.ErrorContains(t, err, "tells of none yet", "where the launch is certain to have brought one, nothing is remembered")
+	static, err := allocator.Launched(t.Context(), metadata, dir, false, silent)
 	require.NoError(t, err)
 	require.Nil(t, static)
 }

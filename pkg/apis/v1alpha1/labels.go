@@ -12,6 +12,8 @@ const (
 	LabelENIs = Group + "/enis"
 	// LabelIPsPerENI counts the IPv4 addresses (or prefixes) that one ENI takes, its primary address included.
 	LabelIPsPerENI = Group + "/ips-per-eni"
+	// LabelAllocation says how the node was launched: Dynamic or Static, whatever its PodNetwork says later.
+	LabelAllocation = Group + "/allocation"
 )
 
 // Annotations on NodeClaims that say what a node was launched with. max-pods is a label.
@@ -43,5 +45,5 @@ const (
 
 // Labels lists every label of Dovetail's own domain, for registration as well-known.
 func Labels() []string {
-	return []string{LabelPodNetwork, LabelMaxPods, LabelENIs, LabelIPsPerENI}
+	return []string{LabelPodNetwork, LabelMaxPods, LabelENIs, LabelIPsPerENI, LabelAllocation}
 }
