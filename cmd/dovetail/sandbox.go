@@ -69,8 +69,9 @@ func newUpCommand(opts *sandbox.Options) *cobra.Command {
 }
 
 func addKubeletFlags(command *cobra.Command, opts *sandbox.Options) {
-	command.Flags().StringVar(&opts.Kubelet, "kubelet", sandbox.StandIn, "what instances run: "+fmt.Sprintf("what instances run: %s (light, no containers), %s (kubelet, containerd and kube-proxy; needs root) or %s (nodes in the API server only, by the thousand)", sandbox.StandIn, sandbox.Real, sandbox.Hollow))
+	command.Flags().StringVar(&opts.Kubelet, "kubelet", sandbox.StandIn, fmt.Sprintf("what instances run: %s (light, no containers), %s (kubelet, containerd and kube-proxy; needs root) or %s (nodes in the API server only, by the thousand)", sandbox.StandIn, sandbox.Real, sandbox.Hollow))
 	command.Flags().BoolVar(&opts.Bare, "bare", false, "leave Dovetail out: what EKS gives a new cluster, for installing the charts oneself")
+	command.Flags().StringVar(&opts.Values, "values", "", "file of values for the chart, as for helm install --values: feature gates, log level, ...")
 	command.Flags().StringSliceVar(&opts.Images, "images", nil, "archives of images for real kubelets (default BIN-DIR/images.tar)")
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"helm.sh/helm/v3/pkg/chartutil"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -67,7 +68,7 @@ func (d *daemon) install(ctx context.Context) error {
 
 // chartValues are what differs from an installation on EKS: images that the sandbox has, or has programs for, one replica on the
 // one system node, and the endpoint of the AWS APIs in the SDK's own variable. No CNI plugin serves the system node, which
-// is therefore not Ready: what runs there uses the node's network and tolerates that.
+// is therefore not Ready: what runs there uses the node's network and tolerates that. Values of the user's file come first.
 func (o Options) chartValues() (map[string]any, error) {
 	images := map[string]any{"registry": imageRegistry}
 	if o.Kubelet == Real {
@@ -78,7 +79,7 @@ func (o Options) chartValues() (map[string]any, error) {
 		images["tag"] = tag
 	}
 	env := []any{map[string]any{"name": "AWS_ENDPOINT_URL", "value": endpointURL}, map[string]any{"name": "AWS_REGION", "value": Region}}
-	return map[string]any{
+	values := map[string]any{
 		"images":   images,
 		"settings": map[string]any{"clusterName": ClusterName},
 		"controller": map[string]any{"replicas": 1, "hostNetwork": true, "env": env, "tolerations": []any{
@@ -86,7 +87,15 @@ func (o Options) chartValues() (map[string]any, error) {
 			map[string]any{"key": corev1.TaintNodeNotReady, "operator": "Exists"},
 		}},
 		"agent": map[string]any{"env": env},
-	}, nil
+	}
+	if o.Values == "" {
+		return values, nil
+	}
+	given, err := chartutil.ReadValuesFile(o.Values)
+	if err != nil {
+		return nil, fmt.Errorf("values %s: %w", o.Values, err)
+	}
+	return chartutil.MergeTables(given, values), nil
 }
 
 func applyAll(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {

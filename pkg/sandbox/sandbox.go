@@ -42,6 +42,7 @@ type Options struct {
 	Kubelet string    // what instances run: StandIn, Real or Hollow
 	Images  []string  // archives that instances with real kubelets find their images in
 	Bare    bool      // without Dovetail: what EKS gives a new cluster
+	Values  string    // file of values for the chart, besides what it needs here
 	Out     io.Writer // a line for each step
 }
 
@@ -97,7 +98,10 @@ var (
 
 // Up starts a sandbox and returns when the controller in it is available, or its system node has joined where there is none.
 func Up(ctx context.Context, opts Options) (*Sandbox, error) {
-	for _, path := range []*string{&opts.Dir, &opts.BinDir} { // the daemon's machines have another working directory
+	for _, path := range []*string{&opts.Dir, &opts.BinDir, &opts.Values} { // the daemon's machines have another working directory
+		if *path == "" {
+			continue
+		}
 		absolute, err := filepath.Abs(*path)
 		if err != nil {
 			return nil, err
@@ -113,6 +117,10 @@ func Up(ctx context.Context, opts Options) (*Sandbox, error) {
 		}
 	}
 	if err := opts.checkKubelet(); err != nil {
+		return nil, err
+	}
+	values, err := opts.chartValues()
+	if err != nil {
 		return nil, err
 	}
 	if _, err := aws.ProfileByName(opts.Latency); err != nil {
@@ -138,9 +146,7 @@ func Up(ctx context.Context, opts Options) (*Sandbox, error) {
 		return nil, err
 	}
 	s.UpSeconds = time.Since(started).Seconds()
-	if s.Values, err = opts.chartValues(); err != nil {
-		return nil, err
-	}
+	s.Values = values
 	content, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return nil, err
@@ -369,7 +375,7 @@ func startDaemon(ctx context.Context, opts Options) (*Sandbox, error) {
 		APIServer: "https://" + apiServer, AWS: "http://" + awsAddress, UserNS: os.Getuid() != 0,
 	}
 	cmd := exec.Command("/proc/self/exe", "sandbox", "daemon", "--dir", opts.Dir, "--bin-dir", opts.BinDir, "--latency", opts.Latency, "--api-server", s.APIServer,
-		"--kubelet", opts.Kubelet, "--images", strings.Join(opts.Images, ","), "--bare="+strconv.FormatBool(opts.Bare))
+		"--kubelet", opts.Kubelet, "--images", strings.Join(opts.Images, ","), "--bare="+strconv.FormatBool(opts.Bare), "--values", opts.Values)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{apiFile, awsFile, stepsWriter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
