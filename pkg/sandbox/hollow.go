@@ -5,6 +5,7 @@ package sandbox
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
@@ -15,7 +16,7 @@ import (
 const nodeGroupTag = "eks:nodegroup-name"
 
 func (d *daemon) startHollow(ctx context.Context) (err error) {
-	if d.hollow, err = hollow.New(d.control.RESTConfig(), d.log); err != nil {
+	if d.hollow, err = hollow.New(d.control.RESTConfig(), ours, d.log); err != nil {
 		return err
 	}
 	go func() {
@@ -25,6 +26,9 @@ func (d *daemon) startHollow(ctx context.Context) (err error) {
 	}()
 	return nil
 }
+
+// ours is an image of Dovetail's: a hollow agent is said to be ready.
+func ours(image string) bool { return strings.HasPrefix(image, imageRegistry+"/") }
 
 // takeHollow hands all instances but those of the managed node group, where the controller runs, to the hollow nodes, and
 // returns what remains: no machine and no packet is made of them.

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/ami"
@@ -144,8 +145,13 @@ func hardware(name string) (bootstrap.Hardware, bool) {
 		return bootstrap.Hardware{}, false
 	}
 	enis, addresses := aws.ToInt32(info.NetworkInfo.MaximumNetworkInterfaces), aws.ToInt32(info.NetworkInfo.Ipv4AddressesPerInterface)
+	architecture := "amd64"
+	if slices.Contains(info.ProcessorInfo.SupportedArchitectures, ec2types.ArchitectureTypeArm64) {
+		architecture = "arm64"
+	}
 	return bootstrap.Hardware{
-		CPUs: int64(aws.ToInt32(info.VCpuInfo.DefaultVCpus)), MemoryMiB: aws.ToInt64(info.MemoryInfo.SizeInMiB),
+		Architecture: architecture,
+		CPUs:         int64(aws.ToInt32(info.VCpuInfo.DefaultVCpus)), MemoryMiB: aws.ToInt64(info.MemoryInfo.SizeInMiB),
 		// As the AMIs' eni-max-pods.txt; two more pods use the node's own network.
 		DefaultMaxPods: int(enis*(addresses-1) + 2),
 	}, true

@@ -5,6 +5,7 @@
 package bootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type Identity struct {
 // Hardware of an instance type.
 type Hardware struct {
 	CPUs, MemoryMiB int64
+	// Architecture in Go's words; default this machine's.
+	Architecture string
 	// DefaultMaxPods is what the AMI's bootstrap takes where the user data say nothing: a pod for each secondary address.
 	DefaultMaxPods int
 }
@@ -137,17 +140,20 @@ func (m Machine) MaxPods() int {
 	return m.DefaultMaxPods
 }
 
+// Arch that the node reports, whatever emulates it.
+func (m Machine) Arch() string { return cmp.Or(m.Architecture, runtime.GOARCH) }
+
 // NodeLabels are those that the kubelet and the cloud provider give every node, and those of the user data.
 func (m Machine) NodeLabels() map[string]string {
 	labels := map[string]string{
 		corev1.LabelHostname:                m.Hostname,
 		corev1.LabelOSStable:                "linux",
-		corev1.LabelArchStable:              runtime.GOARCH,
+		corev1.LabelArchStable:              m.Arch(),
 		corev1.LabelInstanceTypeStable:      m.InstanceType,
 		corev1.LabelTopologyZone:            m.Zone,
 		corev1.LabelTopologyRegion:          m.Region,
 		"beta.kubernetes.io/os":             "linux",
-		"beta.kubernetes.io/arch":           runtime.GOARCH,
+		"beta.kubernetes.io/arch":           m.Arch(),
 		corev1.LabelInstanceType:            m.InstanceType,
 		corev1.LabelFailureDomainBetaZone:   m.Zone,
 		corev1.LabelFailureDomainBetaRegion: m.Region,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package hollow gives instances nodes that exist in the control plane only: one process for all of them, no network
-// namespaces, no programs. Pods run as soon as they are bound, and end as soon as they are deleted. It is for load: what a
-// thousand nodes cost the controller and the API server.
+// namespaces, no programs. Pods run as soon as they are bound, and end as soon as they are deleted and their preStop hooks have
+// slept. It is for load, what a thousand nodes cost the controller and the API server, and for what asks the API server only.
 package hollow
 
 import (
@@ -31,6 +31,8 @@ type Nodes struct {
 	client kubernetes.Interface
 	log    *slog.Logger
 	pods   *pods
+	// answers says of which images readiness probes get an answer.
+	answers func(image string) bool
 
 	mu      sync.Mutex
 	running map[string]*node // by name
@@ -41,15 +43,15 @@ type node struct {
 	stop    context.CancelFunc
 }
 
-// New prepares nodes; Run serves their pods.
-func New(config *rest.Config, log *slog.Logger) (*Nodes, error) {
+// New prepares nodes; Run serves their pods. Readiness probes fail but for the images that answer.
+func New(config *rest.Config, answers func(image string) bool, log *slog.Logger) (*Nodes, error) {
 	config = rest.CopyConfig(config)
 	config.UserAgent = "kubelet"
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("hollow nodes: %w", err)
 	}
-	n := &Nodes{client: client, log: log, running: map[string]*node{}}
+	n := &Nodes{client: client, log: log, answers: answers, running: map[string]*node{}}
 	n.pods = newPods(n)
 	return n, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +18,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
 )
 
 const (
@@ -133,6 +136,10 @@ func (p *pods) reconcile(ctx context.Context, key types.NamespacedName) error {
 	client := p.nodes.client.CoreV1().Pods(pod.Namespace)
 	switch {
 	case pod.DeletionTimestamp != nil:
+		if left := time.Until(kubelet.EndOf(pod)); left > 0 {
+			p.queue.AddAfter(key, left)
+			return nil
+		}
 		err = client.Delete(ctx, pod.Name, metav1.DeleteOptions{
 			GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &pod.UID},
 		})
@@ -177,15 +184,23 @@ func (p *pods) status(pod *corev1.Pod, host netip.Addr, maxPods int) corev1.PodS
 		Phase: corev1.PodRunning, StartTime: &now, HostIP: host.String(), HostIPs: []corev1.HostIP{{IP: host.String()}},
 		PodIP: ip.String(), PodIPs: []corev1.PodIP{{IP: ip.String()}},
 	}
-	for _, t := range []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady} {
-		status.Conditions = append(status.Conditions, corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, LastTransitionTime: now})
-	}
-	started := true
+	ready, started := corev1.ConditionTrue, true
 	for _, c := range pod.Spec.Containers {
+		answers := c.ReadinessProbe == nil || p.nodes.answers(c.Image)
+		if !answers {
+			ready = corev1.ConditionFalse
+		}
 		status.ContainerStatuses = append(status.ContainerStatuses, corev1.ContainerStatus{
-			Name: c.Name, Image: c.Image, ImageID: c.Image, Ready: true, Started: &started, ContainerID: "hollow://" + string(pod.UID) + "/" + c.Name,
+			Name: c.Name, Image: c.Image, ImageID: c.Image, Ready: answers, Started: &started, ContainerID: "hollow://" + string(pod.UID) + "/" + c.Name,
 			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
 		})
+	}
+	for _, condition := range []corev1.PodCondition{
+		{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionTrue}, {Type: corev1.PodInitialized, Status: corev1.ConditionTrue},
+		{Type: corev1.PodReady, Status: ready}, {Type: corev1.ContainersReady, Status: ready},
+	} {
+		condition.LastTransitionTime = now
+		status.Conditions = append(status.Conditions, condition)
 	}
 	return status
 }

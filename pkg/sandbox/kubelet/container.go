@@ -187,23 +187,6 @@ func (c *container) runOnce(ctx context.Context) error {
 
 func skip(list []string, n int) []string { return list[min(n, len(list)):] }
 
-// stop waits for the end of the program, which got SIGTERM with the end of its context, and kills it after the grace
-// period.
-func (c *container) stop(grace time.Duration) {
-	if c.cancel == nil {
-		return
-	}
-	c.cancel()
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-c.ended:
-	case <-timer.C:
-		c.signal(syscall.SIGKILL)
-		<-c.ended
-	}
-}
-
 func (c *container) signal(s os.Signal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

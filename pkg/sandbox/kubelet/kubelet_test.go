@@ -103,6 +103,7 @@ func TestANodeServesItsPods(t *testing.T) {
 		})
 		m.remove(t, job)
 	})
+	t.Run("a preStop hook comes before the end, and the grace period, which can be shortened, ends both", func(t *testing.T) { m.testHooks(t) })
 	t.Run("a pod beyond max-pods is refused", func(t *testing.T) {
 		for i := range maxPods - 2 {
 			m.waitReady(t, m.create(t, pod(fmt.Sprint("more-", i), corev1.PodSpec{Containers: []corev1.Container{{Name: "web", Image: "nginx"}}})))
@@ -124,6 +125,34 @@ func TestANodeServesItsPods(t *testing.T) {
 		m.stop()
 		require.NoError(t, <-m.stopped)
 		require.NoDirExists(t, filepath.Join("/proc", pid))
+	})
+}
+
+func (m *machine) testHooks(t *testing.T) {
+	shared := t.TempDir()
+	hook := func(command ...string) *corev1.Lifecycle {
+		return &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: command}}}
+	}
+	// The hook runs in the container: it is what writes this file.
+	writer := m.waitReady(t, m.create(t, pod("writer", corev1.PodSpec{
+		HostNetwork: true, Containers: []corev1.Container{{
+			Name: "agent", Image: "registry.example/agent:v1", Args: []string{"serve", "127.0.0.1:0"},
+			Lifecycle: hook("/ko-app/agent", "write", "/host/last", "words"), VolumeMounts: []corev1.VolumeMount{{Name: "host", MountPath: "/host"}},
+		}},
+		Volumes: []corev1.Volume{{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: shared}}}},
+	})))
+	sleeper := m.waitReady(t, m.create(t, pod("sleeper", corev1.PodSpec{
+		HostNetwork: true, Containers: []corev1.Container{{Name: "web", Image: "nginx", Lifecycle: hook("/bin/sh", "-c", "sleep 3600")}},
+	})))
+	pods := m.client.CoreV1().Pods(sleeper.Namespace)
+	require.NoError(t, pods.Delete(t.Context(), sleeper.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](1800)}))
+	m.remove(t, writer)
+	require.FileExists(t, filepath.Join(shared, "last"))
+	require.NotNil(t, m.get(t, sleeper).DeletionTimestamp, "the other pod is gone, this one is not")
+	require.NoError(t, pods.Delete(t.Context(), sleeper.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](1)}))
+	eventually(t, func(c *assert.CollectT) {
+		_, err := pods.Get(t.Context(), sleeper.Name, metav1.GetOptions{})
+		require.True(c, apierrors.IsNotFound(err))
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -44,7 +43,7 @@ func NewNode(m bootstrap.Machine, conditions []corev1.NodeCondition) *corev1.Nod
 				{Type: corev1.NodeHostName, Address: m.Hostname},
 			},
 			NodeInfo: corev1.NodeSystemInfo{
-				Architecture: runtime.GOARCH, OperatingSystem: "linux", OSImage: "Dovetail sandbox", KubeletVersion: "v1.35.4-dovetail-sandbox",
+				Architecture: m.Arch(), OperatingSystem: "linux", OSImage: "Dovetail sandbox", KubeletVersion: "v1.35.4-dovetail-sandbox",
 				ContainerRuntimeVersion: "dovetail://sandbox", MachineID: m.InstanceID, SystemUUID: m.InstanceID,
 			},
 			Conditions: conditions,

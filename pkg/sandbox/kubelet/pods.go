@@ -22,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/utils/ptr"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns"
 )
@@ -120,27 +119,29 @@ func (w *podWorker) run(ctx context.Context) {
 		return
 	}
 	if w.pod.DeletionTimestamp != nil {
-		w.finish(ctx, w.pod.DeletionGracePeriodSeconds)
+		w.finish(ctx, w.pod)
 		return
 	}
-	living, stop := context.WithCancel(ctx)
+	starting, stop := context.WithCancel(ctx)
 	defer stop()
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		w.start(living)
+		w.start(starting, ctx)
 	}()
 	running := false
-	for starting := started; ; {
+	for coming := started; ; {
 		select {
 		case <-ctx.Done():
 			<-started
+			grace, kill := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+			defer kill()
 			for _, c := range w.containers {
-				c.stop(shutdownGrace)
+				c.end(grace)
 			}
 			return
-		case <-starting:
-			starting, running = nil, true
+		case <-coming:
+			coming, running = nil, true
 			w.report(ctx, w.runningStatus())
 		case <-w.status:
 			if running {
@@ -152,15 +153,15 @@ func (w *podWorker) run(ctx context.Context) {
 			}
 			stop()
 			<-started
-			w.finish(ctx, pod.DeletionGracePeriodSeconds)
+			w.finish(ctx, pod)
 			return
 		}
 	}
 }
 
-// start brings the pod up: its network, its volumes, its init containers one after the other, then its containers. It
-// tries for as long as the pod lives.
-func (w *podWorker) start(ctx context.Context) {
+// start brings the pod up: its network, its volumes, its init containers one after the other, then its containers, which
+// live with another context. It tries for as long as the pod lives.
+func (w *podWorker) start(ctx, life context.Context) {
 	if w.pod.Spec.HostNetwork {
 		w.ip = w.k.machine.IP.AsSlice()
 	} else if err := w.startSandbox(ctx); err != nil {
@@ -186,7 +187,7 @@ func (w *podWorker) start(ctx context.Context) {
 		w.containers = append(w.containers, w.newContainer(&w.pod.Spec.Containers[i], volumes))
 	}
 	for _, c := range w.containers {
-		c.start(ctx)
+		c.start(life)
 	}
 }
 
@@ -237,11 +238,8 @@ func (w *podWorker) attemptSandbox(ctx context.Context) error {
 }
 
 // finish takes the pod down and tells the API server that it is gone.
-func (w *podWorker) finish(ctx context.Context, graceSeconds *int64) {
-	grace := time.Duration(ptr.Deref(graceSeconds, corev1.DefaultTerminationGracePeriodSeconds)) * time.Second
-	for _, c := range w.containers {
-		c.stop(grace)
-	}
+func (w *podWorker) finish(ctx context.Context, pod *corev1.Pod) {
+	w.endContainers(ctx, pod)
 	if w.sandbox.netns != "" {
 		err := poll(ctx, time.Second, func(ctx context.Context) error {
 			err := w.k.network.remove(ctx, w.sandbox)
