@@ -81,6 +81,16 @@ $(UPSTREAM): hack/upstream/go.mod hack/upstream/build.sh
 test-clients: build controlplane $(UPSTREAM) $(HELM) ## Check the sandbox with the AWS CLI, botocore and upstream Karpenter (root installs the first two).
 	hack/test-clients.sh
 
+# Core's own suite, from its module and with its versions. Building it takes minutes, once.
+REGRESSION := $(BIN)/karpenter-regression.test
+.PHONY: test-upstream
+test-upstream: build controlplane $(REGRESSION) ## Run core's regression suite on sandboxes: 99 specs, an hour; FOCUS and SKIP are regular expressions.
+	$(GO) run ./test/upstream --bin-dir $(BIN) --suite $(REGRESSION) --focus '$(FOCUS)' --skip '$(SKIP)' $(UPSTREAM_FLAGS)
+
+$(REGRESSION): go.mod
+	cd "$$($(GO) list -m -f '{{.Dir}}' sigs.k8s.io/karpenter)" && $(GO) test -c -trimpath -ldflags '-s -w' -o $@ ./test/suites/regression
+	touch $@
+
 .PHONY: bench-node
 bench-node: build ## Measure what the start and the end of a pod cost on a node.
 	CGO_ENABLED=0 $(GO) test ./test/benchnode -count=1 -v -args -out $(BIN)/bench-node.json
