@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -45,6 +46,9 @@ type args struct {
 
 // Main serves one call of the plugin, as the environment says.
 func Main(about string) {
+	// A call does one thing after the other. With more threads than that the runtime looks for work that there is none of, and
+	// the calls of a burst take the CPUs from each other.
+	runtime.GOMAXPROCS(1)
 	skel.PluginMainFuncs(skel.CNIFuncs{Add: Add, Del: Del, Check: Check, GC: GC, Status: Status},
 		version.PluginSupports("0.4.0", "1.0.0", "1.1.0"), about)
 }

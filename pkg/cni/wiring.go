@@ -17,6 +17,7 @@ import (
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
@@ -68,38 +69,48 @@ type wiring struct {
 
 // setup wires the pod. Remains of an attempt that did not come to its end are replaced.
 func (w wiring) setup() (*types100.Result, error) {
-	if err := w.teardown(); err != nil {
-		return nil, err
-	}
-	host, err := ns.GetCurrentNS()
+	here, err := ns.GetCurrentNS()
 	if err != nil {
 		return nil, err
+	}
+	defer here.Close()
+	there, err := ns.GetNS(w.netns)
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
+	// One socket in each namespace for all requests: a socket stays in the namespace that it was made in.
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("host's netlink socket: %w", err)
 	}
 	defer host.Close()
-	var hostMAC, podMAC net.HardwareAddr
-	err = ns.WithNetNSPath(w.netns, func(ns.NetNS) error {
-		hostMAC, podMAC, err = w.createPair(int(host.Fd()))
-		return err
-	})
+	pod, err := netlink.NewHandleAt(netns.NsHandle(there.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("pod's netlink socket: %w", err)
+	}
+	defer pod.Close()
+
+	podEnd, hostMAC, err := w.createPair(pod, host, int(here.Fd()))
 	if err != nil {
 		return nil, err
 	}
-	link, err := netlink.LinkByName(w.hostName)
+	hostEnd, err := host.LinkByName(w.hostName)
 	if err != nil {
 		return nil, fmt.Errorf("host's end %s: %w", w.hostName, err)
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
+	if err := host.LinkSetUp(hostEnd); err != nil {
 		return nil, fmt.Errorf("host's end %s: %w", w.hostName, err)
 	}
 	route := w.route()
-	route.LinkIndex, route.Src = link.Attrs().Index, w.primary.AsSlice()
-	if err := netlink.RouteReplace(&route); err != nil {
+	route.LinkIndex, route.Src = hostEnd.Attrs().Index, w.primary.AsSlice()
+	if err := host.RouteReplace(&route); err != nil {
 		return nil, fmt.Errorf("route to %s in table %d: %w", w.address, w.table, err)
 	}
-	if err := ns.WithNetNSPath(w.netns, func(ns.NetNS) error { return w.configurePod(hostMAC) }); err != nil {
+	if err := w.configurePod(pod, podEnd, hostMAC); err != nil {
 		return nil, err
 	}
-	return w.result(hostMAC, podMAC), nil
+	return w.result(hostMAC, podEnd.Attrs().HardwareAddr), nil
 }
 
 func (w wiring) route() netlink.Route {
@@ -108,21 +119,30 @@ func (w wiring) route() netlink.Route {
 
 // createPair makes the pair in the pod's namespace with the peer in the host's at once: moving a link between namespaces
 // takes a global lock of the kernel. Both MACs are set at creation, so that nothing rewrites them.
-func (w wiring) createPair(host int) (hostMAC, podMAC net.HardwareAddr, err error) {
+func (w wiring) createPair(pod, host *netlink.Handle, hostNS int) (podEnd netlink.Link, hostMAC net.HardwareAddr, err error) {
 	sum := sha256.Sum256([]byte(w.hostName + w.address.String()))
-	hostMAC, podMAC = localMAC(sum[0:5]), localMAC(sum[5:10])
+	hostMAC = localMAC(sum[0:5])
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = w.ifName, w.mtu, podMAC
-	err = netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs: attrs, PeerName: w.hostName, PeerMTU: uint32(w.mtu), PeerHardwareAddr: hostMAC, PeerNamespace: netlink.NsFd(host), //nolint:gosec // validated: 576 to 9001
-	})
-	if errors.Is(err, unix.EEXIST) {
-		return nil, nil, &takenNameError{w.ifName}
+	attrs.Name, attrs.MTU, attrs.HardwareAddr, attrs.Flags = w.ifName, w.mtu, localMAC(sum[5:10]), net.FlagUp
+	pair := &netlink.Veth{
+		LinkAttrs: attrs, PeerName: w.hostName, PeerMTU: uint32(w.mtu), PeerHardwareAddr: hostMAC, PeerNamespace: netlink.NsFd(hostNS), //nolint:gosec // validated: 576 to 9001
+	}
+	err = pod.LinkAdd(pair)
+	if errors.Is(err, unix.EEXIST) { // an attempt that did not come to its end left one, or the other name is taken
+		if err := deleteLink(host, w.hostName); err != nil {
+			return nil, nil, err
+		}
+		if err = pod.LinkAdd(pair); errors.Is(err, unix.EEXIST) {
+			return nil, nil, &takenNameError{w.ifName}
+		}
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("creating %s and %s: %w", w.ifName, w.hostName, err)
 	}
-	return hostMAC, podMAC, nil
+	if pair.Index == 0 {
+		return nil, nil, fmt.Errorf("pod's end %s: it is gone just after it was created", w.ifName)
+	}
+	return pair, hostMAC, nil
 }
 
 // takenNameError reports a link of the pod's that is not ours: it stays as it is.
@@ -135,19 +155,13 @@ func (e *takenNameError) Error() string {
 // localMAC is unicast and locally administered.
 func localMAC(five []byte) net.HardwareAddr { return append(net.HardwareAddr{0x0a}, five...) }
 
-func (w wiring) configurePod(hostMAC net.HardwareAddr) error {
-	link, err := netlink.LinkByName(w.ifName)
-	if err != nil {
-		return fmt.Errorf("pod's end %s: %w", w.ifName, err)
-	}
+// configurePod gives the pod's end, which is up, its address and routes.
+func (w wiring) configurePod(pod *netlink.Handle, link netlink.Link, hostMAC net.HardwareAddr) error {
 	index := link.Attrs().Index
-	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: hostNet(w.address)}); err != nil {
+	if err := pod.AddrAdd(link, &netlink.Addr{IPNet: hostNet(w.address)}); err != nil {
 		return fmt.Errorf("address %s: %w", w.address, err)
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("pod's end %s: %w", w.ifName, err)
-	}
-	err = netlink.NeighSet(&netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: gateway.AsSlice(), HardwareAddr: hostMAC})
+	err := pod.NeighSet(&netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: gateway.AsSlice(), HardwareAddr: hostMAC})
 	if err != nil {
 		return fmt.Errorf("neighbour %s: %w", gateway, err)
 	}
@@ -155,7 +169,7 @@ func (w wiring) configurePod(hostMAC net.HardwareAddr) error {
 		{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: hostNet(gateway)},
 		{LinkIndex: index, Gw: gateway.AsSlice(), Dst: &anywhere},
 	} {
-		if err := netlink.RouteReplace(&route); err != nil {
+		if err := pod.RouteReplace(&route); err != nil {
 			return fmt.Errorf("pod's route to %s: %w", route.Dst, err)
 		}
 	}
@@ -164,7 +178,14 @@ func (w wiring) configurePod(hostMAC net.HardwareAddr) error {
 
 // teardown removes the pair by the host's end and, with it, its routes. It needs no network namespace of the pod, touches
 // no link that setup did not make, and it is no error when nothing is there.
-func (w wiring) teardown() error { return deleteLink(w.hostName) }
+func (w wiring) teardown() error {
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("host's netlink socket: %w", err)
+	}
+	defer host.Close()
+	return deleteLink(host, w.hostName)
+}
 
 // teardownOthers removes the links of all owners but these.
 func teardownOthers(valid []lease.Owner) error {
@@ -176,17 +197,22 @@ func teardownOthers(valid []lease.Owner) error {
 	if err != nil {
 		return fmt.Errorf("links: %w", err)
 	}
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("host's netlink socket: %w", err)
+	}
+	defer host.Close()
 	var errs []error
 	for _, link := range links {
 		if name := link.Attrs().Name; strings.HasPrefix(name, HostPrefix) && !keep[name] {
-			errs = append(errs, deleteLink(name))
+			errs = append(errs, deleteLink(host, name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func deleteLink(name string) error {
-	link, err := netlink.LinkByName(name)
+func deleteLink(host *netlink.Handle, name string) error {
+	link, err := host.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
 		return nil
@@ -194,7 +220,7 @@ func deleteLink(name string) error {
 	if err != nil {
 		return fmt.Errorf("link %s: %w", name, err)
 	}
-	if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+	if err := host.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("deleting %s: %w", name, err)
 	}
 	return nil

@@ -83,7 +83,7 @@ func TestPodsStartAndEnd(t *testing.T) {
 
 	var wire, unwire []time.Duration
 	for i := range *rounds {
-		f := newFloor(pods[i%len(pods)])
+		f := newFloor(pods[i%len(pods)], i%len(pods))
 		wire = append(wire, timed(t, f.wire))
 		unwire = append(unwire, timed(t, f.unwire))
 	}

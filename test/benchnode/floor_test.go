@@ -3,6 +3,7 @@
 package benchnode
 
 import (
+	"fmt"
 	"net"
 
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -12,17 +13,19 @@ import (
 )
 
 // floor is what the kernel must be told for a pod at least, by a program that runs already and remembers nothing.
-type floor struct{ netns string }
+type floor struct {
+	netns, hostEnd string
+	address        *net.IPNet
+}
 
-func newFloor(netnsPath string) floor { return floor{netnsPath} }
+func newFloor(netnsPath string, pod int) floor {
+	return floor{netnsPath, fmt.Sprint("floor", pod), netlink.NewIPNet(net.IPv4(100, 64, 1, byte(pod)))} //nolint:gosec // tens of pods
+}
 
 var (
-	address = netlink.NewIPNet(net.IPv4(100, 64, 1, 1))
-	router  = netlink.NewIPNet(net.IPv4(169, 254, 1, 1))
-	mac     = net.HardwareAddr{0x0a, 1, 2, 3, 4, 5}
+	router = netlink.NewIPNet(net.IPv4(169, 254, 1, 1))
+	mac    = net.HardwareAddr{0x0a, 1, 2, 3, 4, 5}
 )
-
-const hostEnd = "floor0"
 
 func (f floor) wire() error {
 	host, err := ns.GetCurrentNS()
@@ -34,7 +37,7 @@ func (f floor) wire() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = "eth0", 9001
 		err := netlink.LinkAdd(&netlink.Veth{
-			LinkAttrs: attrs, PeerName: hostEnd, PeerMTU: 9001, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(host.Fd())),
+			LinkAttrs: attrs, PeerName: f.hostEnd, PeerMTU: 9001, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(host.Fd())),
 		})
 		if err != nil {
 			return err
@@ -43,7 +46,7 @@ func (f floor) wire() error {
 		if err != nil {
 			return err
 		}
-		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: address}); err != nil {
+		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: f.address}); err != nil {
 			return err
 		}
 		if err := netlink.LinkSetUp(link); err != nil {
@@ -61,18 +64,18 @@ func (f floor) wire() error {
 	if err != nil {
 		return err
 	}
-	link, err := netlink.LinkByName(hostEnd)
+	link, err := netlink.LinkByName(f.hostEnd)
 	if err != nil {
 		return err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return err
 	}
-	return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Table: pool.PodTable, Scope: netlink.SCOPE_LINK, Dst: address})
+	return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Table: pool.PodTable, Scope: netlink.SCOPE_LINK, Dst: f.address})
 }
 
 func (f floor) unwire() error {
-	link, err := netlink.LinkByName(hostEnd)
+	link, err := netlink.LinkByName(f.hostEnd)
 	if err != nil {
 		return err
 	}
