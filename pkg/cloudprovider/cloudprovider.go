@@ -136,6 +136,7 @@ func onNetwork(claim *karpv1.NodeClaim, network *v1alpha1.PodNetwork) *karpv1.No
 	claim = claim.DeepCopy()
 	claim.Labels = lo.Assign(claim.Labels, map[string]string{
 		v1alpha1.LabelPodNetwork: network.Name, v1alpha1.LabelAllocation: string(launch.Allocation(network)),
+		v1alpha1.LabelAgent: string(podnetwork.AgentOf(network)),
 	})
 	return claim
 }

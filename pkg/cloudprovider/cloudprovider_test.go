@@ -130,7 +130,7 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		require.Equal(t, []string{"c5.large", "m5.large"}, typesOf(m.launches[0]))
 		require.Equal(t, map[string]string{
 			v1alpha1.LabelPodNetwork: "pods", v1alpha1.LabelMaxPods: "110", v1alpha1.LabelENIs: "3", v1alpha1.LabelIPsPerENI: "10",
-			v1alpha1.LabelAllocation: "Dynamic",
+			v1alpha1.LabelAllocation: "Dynamic", v1alpha1.LabelAgent: "Dovetail",
 		}, m.launches[0].Labels, "they reach the user data")
 		require.Equal(t, network.Hash(), created.Annotations[v1alpha1.AnnotationPodNetworkHash])
 	})
@@ -162,6 +162,17 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		_, err := p.Create(t.Context(), claim())
 		require.NoError(t, err)
 		require.Equal(t, "Dynamic", m.launches[0].Labels[v1alpha1.LabelAllocation], "no launch brings pod ENIs yet")
+	})
+	t.Run("a node that aws-node is to serve says so, whatever way it is launched", func(t *testing.T) {
+		network.Spec.Agent = v1alpha1.AgentVPCCNI
+		defer func() { network.Spec.Agent, network.Spec.InstanceTypes = "", "" }()
+		for _, network.Spec.InstanceTypes = range []v1alpha1.InstanceTypes{v1alpha1.Homogeneous, v1alpha1.Flexible} {
+			reset()
+			created, err := p.Create(t.Context(), claim())
+			require.NoError(t, err)
+			require.Equal(t, "VPCCNI", m.launches[0].Labels[v1alpha1.LabelAgent])
+			require.Equal(t, network.Hash(), created.Annotations[v1alpha1.AnnotationPodNetworkHash])
+		}
 	})
 	t.Run("one ENIConfig that is required becomes the node's label", func(t *testing.T) {
 		reset()

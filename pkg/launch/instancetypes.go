@@ -20,6 +20,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
 // InstanceTypes is upstream's instance type resolver, given a node class whose kubelet configuration carries the pod
@@ -66,6 +67,7 @@ func (r InstanceTypes) Resolve(ctx context.Context, info ec2types.InstanceTypeIn
 		in(v1alpha1.LabelENIs, strconv.Itoa(geometry.ENIs)),
 		in(v1alpha1.LabelIPsPerENI, strconv.Itoa(geometry.IPsPerENI)),
 		in(v1alpha1.LabelAllocation, string(Allocation(network))),
+		in(v1alpha1.LabelAgent, string(podnetwork.AgentOf(network))),
 		scheduling.NewRequirement(v1alpha1.LabelENIConfig, corev1.NodeSelectorOpExists),
 	)
 	return it

@@ -308,7 +308,7 @@ func TestGroupsAreHomogeneousAndCheapestFirst(t *testing.T) {
 		lo.Map(groups, func(g launch.Group, _ int) []string { return g.Names() }))
 	require.Equal(t, map[string]string{
 		v1alpha1.LabelPodNetwork: "default", v1alpha1.LabelMaxPods: "110", v1alpha1.LabelENIs: "3", v1alpha1.LabelIPsPerENI: "10",
-		v1alpha1.LabelAllocation: "Dynamic",
+		v1alpha1.LabelAllocation: "Dynamic", v1alpha1.LabelAgent: "Dovetail",
 	}, groups[2].Labels())
 
 	claim.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{

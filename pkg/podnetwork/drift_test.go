@@ -51,6 +51,7 @@ func TestANodeIsOutdatedWhenItsNetworkWouldLaunchItOtherwise(t *testing.T) {
 			n.Spec.SNAT.Policy = v1alpha1.SNATNone
 		}), launched(nil), ""},
 		"other addressing":                {network(func(n *v1alpha1.PodNetwork) { n.Spec.Addressing.PrefixDelegation = v1alpha1.Disabled }), launched(nil), podnetwork.DriftPodNetwork},
+		"another agent":                   {network(func(n *v1alpha1.PodNetwork) { n.Spec.Agent = v1alpha1.AgentVPCCNI }), launched(nil), podnetwork.DriftPodNetwork},
 		"another network":                 {network(func(n *v1alpha1.PodNetwork) { n.Name = "other" }), launched(nil), podnetwork.DriftPodNetwork},
 		"the network is gone":             {nil, launched(nil), podnetwork.DriftPodNetwork},
 		"launched before the network":     {network(), before, podnetwork.DriftPodNetwork},

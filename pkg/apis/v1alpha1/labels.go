@@ -14,6 +14,9 @@ const (
 	LabelIPsPerENI = Group + "/ips-per-eni"
 	// LabelAllocation says how the node was launched: Dynamic or Static, whatever its PodNetwork says later.
 	LabelAllocation = Group + "/allocation"
+	// LabelAgent says who serves addresses on the node, an AgentKind: what its PodNetwork said at launch. The DaemonSets of both go by
+	// it. Nodes that older controllers launched have no such label, and Dovetail's agent serves them.
+	LabelAgent = Group + "/agent"
 )
 
 // Annotations on NodeClaims that say what a node was launched with. max-pods is a label.
@@ -45,5 +48,5 @@ const (
 
 // Labels lists every label of Dovetail's own domain, for registration as well-known.
 func Labels() []string {
-	return []string{LabelPodNetwork, LabelMaxPods, LabelENIs, LabelIPsPerENI, LabelAllocation}
+	return []string{LabelPodNetwork, LabelMaxPods, LabelENIs, LabelIPsPerENI, LabelAllocation, LabelAgent}
 }
