@@ -92,13 +92,14 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	if a.leases, err = lease.Open(opts.StateDir); err != nil {
 		return nil, err
 	}
-	a.kernel = &datapath.Keeper{Pods: a.wiredPods, Log: log, LinksChanged: a.poke}
-	a.resume()
-	go a.keepKernel(ctx)
 	clientset, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
+	a.events = newRecorder(ctx, clientset, opts.NodeName)
+	a.kernel = &datapath.Keeper{Pods: a.wiredPods, Log: log, LinksChanged: a.poke, Contested: a.contested}
+	a.resume()
+	go a.keepKernel(ctx)
 	go a.collect(ctx, clientset)
 	a.metadata = imds.New(cfg)
 	if a.instance, err = a.metadata.Instance(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/dovetail-dev/dovetail/pkg/agent/datapath"
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
 )
@@ -44,6 +45,15 @@ func (a *Agent) lack(err error) {
 // notice is a warning on the node.
 func (a *Agent) notice(reason eni.Reason, message string) {
 	a.events.Event(a.nodeReference(), corev1.EventTypeWarning, string(reason), message)
+}
+
+// dataPathContested is the reason of an event.
+const dataPathContested eni.Reason = "DataPathContested"
+
+// contested tells that another program undoes what the keeper repairs.
+func (a *Agent) contested(change datapath.Change) {
+	a.notice(dataPathContested, fmt.Sprintf("another program keeps undoing what pods need on this node, and repairs come ever more slowly now: %s. "+
+		"Find it (systemd-networkd with ManageForeignRoutes or ManageForeignRoutingPolicyRules, NetworkManager, a firewall) and let it leave this alone", change))
 }
 
 // explain turns EC2's answer into what a person can act on.

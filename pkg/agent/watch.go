@@ -71,10 +71,14 @@ func (a *Agent) connect(ctx context.Context, config *rest.Config, clientset kube
 	if !c.WaitForCacheSync(ctx) {
 		return nil, fmt.Errorf("reading the cluster's objects: %w", context.Cause(ctx))
 	}
+	return c, nil
+}
+
+// newRecorder of events, which may be used by any goroutine.
+func newRecorder(ctx context.Context, clientset kubernetes.Interface, node string) record.EventRecorder {
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clientset.CoreV1().Events("")})
-	a.events = broadcaster.NewRecorder(newScheme(), corev1.EventSource{Component: "dovetail-agent", Host: a.opts.NodeName})
-	return c, nil
+	return broadcaster.NewRecorder(newScheme(), corev1.EventSource{Component: "dovetail-agent", Host: node})
 }
 
 // nodeReference is what events are about. The kubelet names a node by its name as UID too, and so do people who look.

@@ -201,15 +201,22 @@ func (a *applier) up(link netlink.Link) error {
 	return nil
 }
 
-// sysctls: the node forwards, and takes on its primary ENI what it would answer by another (NodePort).
+// sysctls: the node forwards, also where a link's own setting says otherwise, and takes on its primary ENI what it would
+// answer by another (NodePort).
 func (a *applier) sysctls() error {
 	if a.primary == nil {
 		return nil
 	}
-	for name, value := range map[string]string{
-		"ipv4/ip_forward": "1",
-		"ipv4/conf/" + a.primary.Attrs().Name + "/rp_filter": "2",
-	} {
+	type sysctl struct{ name, value string }
+	// In this order: a write of ip_forward sets that of every link.
+	wanted := []sysctl{{"ipv4/ip_forward", "1"}, {"ipv4/conf/" + a.primary.Attrs().Name + "/rp_filter", "2"}}
+	for _, link := range append([]netlink.Link{a.primary}, a.enis...) {
+		if link != nil {
+			wanted = append(wanted, sysctl{"ipv4/conf/" + link.Attrs().Name + "/forwarding", "1"})
+		}
+	}
+	for _, s := range wanted {
+		name, value := s.name, s.value
 		path := filepath.Join("/proc/sys/net", name)
 		content, err := os.ReadFile(path)
 		if err != nil {

@@ -21,7 +21,8 @@ const (
 )
 
 // Keeper keeps the kernel at the state that was applied last. It depends on nothing but the kernel: while EC2 or the API
-// server is away or slow, what somebody takes away still comes back at once.
+// server is away or slow, what somebody takes away still comes back at once. Against a program that undoes each repair it repairs ever
+// more slowly.
 type Keeper struct {
 	// Pods lists the pods that hold addresses at the time.
 	Pods func() ([]Pod, error)
@@ -30,13 +31,18 @@ type Keeper struct {
 	LinksChanged func()
 	// Repaired is called with what was changed though nothing else was wanted than before: somebody had changed it.
 	Repaired func([]Change)
+	// Contested is called when an object was repaired again and again: another program undoes it. Once for each, until it is
+	// left alone.
+	Contested func(Change)
 	// Failed is called when the kernel could not be made right.
 	Failed func(error)
 	// Period of a look at everything when there are no events; 30 seconds where it is zero.
 	Period time.Duration
 
-	mu    sync.Mutex
-	state *State
+	mu      sync.Mutex
+	state   *State
+	contest contest
+	quiet   time.Time // no repair before it
 }
 
 // Apply makes the kernel hold the state from now on.
@@ -44,6 +50,9 @@ func (k *Keeper) Apply(s State) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	repair := k.state != nil && reflect.DeepEqual(*k.state, s)
+	if repair && time.Now().Before(k.quiet) {
+		return nil
+	}
 	k.state = &s
 	return k.apply(repair)
 }
@@ -68,7 +77,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k.repair() // of what changed before the subscription
+	paused := time.NewTimer(k.repair()) // of what changed before the subscription
+	defer paused.Stop()
 	slow := time.NewTicker(cmp.Or(k.Period, slowPeriod))
 	defer slow.Stop()
 	for {
@@ -77,10 +87,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-slow.C:
+		case <-paused.C:
 		case linksChanged = <-events:
 			linksChanged = settled(ctx, events) || linksChanged
 		}
-		k.repair()
+		if pause := k.repair(); pause > 0 {
+			paused.Reset(pause)
+		}
 		if linksChanged && k.LinksChanged != nil {
 			k.LinksChanged()
 		}
@@ -103,15 +116,20 @@ func settled(ctx context.Context, events <-chan bool) (links bool) {
 	}
 }
 
-func (k *Keeper) repair() {
+// repair returns when to look again, whatever events say; 0: at the next event or slow period.
+func (k *Keeper) repair() (pause time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if pause := time.Until(k.quiet); pause > 0 {
+		return pause
+	}
 	if k.state == nil {
-		return
+		return 0
 	}
 	if err := k.apply(true); err != nil {
 		k.Log.Error("repairing the datapath", "error", err)
 	}
+	return max(time.Until(k.quiet), 0)
 }
 
 func (k *Keeper) apply(repair bool) error {
@@ -126,6 +144,7 @@ func (k *Keeper) apply(repair bool) error {
 		if k.Repaired != nil && len(changes) > 0 {
 			k.Repaired(changes)
 		}
+		k.contend(changes)
 	}
 	for _, change := range changes {
 		k.Log.Info(message, "change", change.String())
@@ -134,6 +153,19 @@ func (k *Keeper) apply(repair bool) error {
 		k.Failed(err)
 	}
 	return err
+}
+
+// contend slows down where another program undoes what was repaired.
+func (k *Keeper) contend(changes []Change) {
+	now := time.Now()
+	pause, found := k.contest.repaired(now, changes)
+	k.quiet = now.Add(pause)
+	for _, change := range found {
+		k.Log.Warn("another program undoes repairs of the datapath; they come ever more slowly now", "change", change.String(), "longest pause", lastPause)
+		if k.Contested != nil {
+			k.Contested(change)
+		}
+	}
 }
 
 func (k *Keeper) withPods(s State) (State, error) {

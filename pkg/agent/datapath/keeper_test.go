@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ import (
 // deadline of waits. It asserts nothing: an hour's period shows that events do the work.
 const deadline = 30 * time.Second
 
+// settled is a period, and a wait between looks, for what the kernel has no events for.
+const settled = 20 * time.Millisecond
+
 // repairs of each Keeper.
 var repairs = struct {
 	sync.Mutex
@@ -42,7 +46,19 @@ func repaired(k *datapath.Keeper) []datapath.Kind {
 // keep runs a Keeper that has applied the state and looks by itself only once an hour.
 func keep(t *testing.T, state datapath.State) *datapath.Keeper {
 	t.Helper()
-	k := &datapath.Keeper{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Period: time.Hour}
+	return keepEvery(t, state, time.Hour)
+}
+
+func keepEvery(t *testing.T, state datapath.State, period time.Duration) *datapath.Keeper {
+	t.Helper()
+	k := &datapath.Keeper{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Period: period}
+	run(t, k, state)
+	return k
+}
+
+// run a Keeper that has applied the state.
+func run(t *testing.T, k *datapath.Keeper, state datapath.State) {
+	t.Helper()
 	k.Repaired = func(changes []datapath.Change) {
 		repairs.Lock()
 		defer repairs.Unlock()
@@ -58,7 +74,6 @@ func keep(t *testing.T, state datapath.State) *datapath.Keeper {
 		running.Wait()
 	})
 	require.NoError(t, k.Apply(state))
-	return k
 }
 
 // kernel is what the kernel holds of our things, a line each, sorted.
@@ -247,6 +262,25 @@ func TestWhatIsWantedNewlyIsNoRepair(t *testing.T) {
 	deleteRules(t, 1024)
 	require.NoError(t, k.Apply(state), "nothing new is wanted")
 	require.Equal(t, []datapath.Kind{datapath.KindRule}, repaired(k))
+}
+
+// systemd-networkd with ManageForeignRoutingPolicyRules does so at each of its own changes.
+func TestAProgramThatUndoesEveryRepairIsNamedOnceAndNotFoughtAtFullSpeed(t *testing.T) {
+	var contested atomic.Int32
+	k := &datapath.Keeper{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Period: settled}
+	k.Contested = func(c datapath.Change) {
+		assert.Equal(t, datapath.KindRule, c.Kind)
+		contested.Add(1)
+	}
+	run(t, k, node(t))
+	wanted := kernel(t)
+	require.Eventually(t, func() bool {
+		deleteRules(t, 1024)
+		return contested.Load() > 0
+	}, deadline, settled)
+	deleteRules(t, 1024)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.Equal(c, wanted, kernel(c)) }, deadline, settled)
+	require.EqualValues(t, 1, contested.Load())
 }
 
 func TestPresentListsRulesAndRoutes(t *testing.T) {
