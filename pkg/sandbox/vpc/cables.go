@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	vishnetns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns"
@@ -71,7 +72,8 @@ func (r *router) applyCables(cables map[string]cable) error {
 		for _, link := range links {
 			name := link.Attrs().Name
 			if _, wanted := cables[name]; !wanted && strings.HasPrefix(name, "v") {
-				if err := netlink.LinkDel(link); err != nil {
+				// It goes by itself with the namespace of an instance that ended.
+				if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 					return fmt.Errorf("unplugging %s: %w", name, err)
 				}
 			}
