@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,12 +33,12 @@ func (c container) nodePool() string {
 	return "nodepool.yaml"
 }
 
-// run returns the results of the specs that ran, by their text. It is no error that some failed.
-func (c container) run(ctx context.Context) (results map[string]spec, err error) {
+// run returns the results of the specs that ran, by their text, and how many nodes they had. It is no error that some failed.
+func (c container) run(ctx context.Context) (results map[string]spec, nodes int, err error) {
 	opts := scenario.Options{Dir: filepath.Join(c.dir, "sandbox"), BinDir: c.binDir, Examples: c.examples}
 	opts.UpFlags = []string{"--kubelet", c.kubelet, "--values", filepath.Join(c.options.dir, "values.yaml")}
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	sandbox, _, err := scenario.Up(ctx, opts)
 	if sandbox != nil {
@@ -48,24 +49,32 @@ func (c container) run(ctx context.Context) (results map[string]spec, err error)
 		}()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("starting the sandbox: %w", err)
+		return nil, 0, fmt.Errorf("starting the sandbox: %w", err)
 	}
 	if _, err := sandbox.Apply(ctx, "Deployment", "NodePool", "EC2NodeClass"); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	report := filepath.Join(c.dir, "report.json")
-	if err := c.runSuite(ctx, sandbox.Env(), report); err != nil {
-		return nil, err
+	var seen fleet
+	watching, stop := context.WithCancel(ctx)
+	var watched sync.WaitGroup
+	watched.Go(func() { seen.watch(watching, sandbox.Kube) })
+	err = c.runSuite(ctx, sandbox.Env(), report)
+	stop()
+	watched.Wait()
+	if err != nil {
+		return nil, 0, err
 	}
 	ran, err := readReport(report)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	results = map[string]spec{}
 	for _, s := range ran {
 		results[s.text] = s
 	}
-	return results, nil
+	nodes, err = seen.check()
+	return results, nodes, err
 }
 
 // runSuite in a process of its own. Its exit status says only what the report says too.

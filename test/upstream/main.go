@@ -137,10 +137,10 @@ func (o options) runAll(ctx context.Context, specs []spec, work string) ([]spec,
 				}
 			}
 			started := time.Now()
-			ran, err := c.run(ctx)
+			ran, nodes, err := c.run(ctx)
 			mu.Lock()
 			defer mu.Unlock()
-			fmt.Printf("%-16s %3d specs %6.0f s\n", name, len(c.specs), time.Since(started).Seconds())
+			fmt.Printf("%-16s %3d specs %6.0f s %5d nodes\n", name, len(c.specs), time.Since(started).Seconds(), nodes)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
