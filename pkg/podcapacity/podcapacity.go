@@ -106,7 +106,7 @@ func Compute(g Geometry, p Policy) Result {
 	}
 	result.MaxPods = max(result.MaxPods, 0)
 	if prefixes {
-		result.Prefixes = (max(result.MaxPods-hostNetworkPods, 0) + AddressesPerPrefix - 1) / AddressesPerPrefix
+		result.Prefixes = ceil(max(result.MaxPods-hostNetworkPods, 0), AddressesPerPrefix)
 	}
 	result.KubeReservedMemoryMiB = KubeReservedMemoryMiB(result.MaxPods)
 	return result

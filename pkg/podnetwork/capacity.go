@@ -43,6 +43,11 @@ type Capacity struct {
 // CapacityOf counts exactly. EC2's AvailableIpAddressCount says nothing about blocks: a subnet with thousands of free
 // addresses may not have one /28 left.
 func CapacityOf(usage Usage) Capacity {
+	capacity, _ := count(usage)
+	return capacity
+}
+
+func count(usage Usage) (Capacity, BlockMap) {
 	cidr := usage.CIDR.Masked()
 	size := 1 << (32 - cidr.Bits())
 	space := addressSpace{first: number(cidr.Addr()), state: make([]addressState, size)}
@@ -51,7 +56,11 @@ func CapacityOf(usage Usage) Capacity {
 	}
 	space.state[size-keptLast] |= taken
 	for _, p := range usage.Taken {
-		space.mark(p, taken)
+		state := taken
+		if p.Bits() == BlockBits {
+			state |= delegated
+		}
+		space.mark(p, state)
 	}
 	for _, p := range usage.PrefixReservations {
 		space.mark(p, forPrefixes)
@@ -66,6 +75,7 @@ type addressState uint8
 
 const (
 	taken addressState = 1 << iota
+	delegated
 	forPrefixes
 	explicit
 )
@@ -78,16 +88,17 @@ type addressSpace struct {
 
 // mark ignores what lies outside of the subnet.
 func (s addressSpace) mark(p netip.Prefix, state addressState) {
-	p = p.Masked()
-	from := int64(number(p.Addr())) - int64(s.first)
-	to := from + int64(1)<<(32-p.Bits())
-	for i := max(from, 0); i < min(to, int64(len(s.state))); i++ {
+	size := int64(1) << (32 - p.Bits())
+	from := int64(number(p.Addr()))&^(size-1) - int64(s.first)
+	to := min(from+size, int64(len(s.state)))
+	for i := max(from, 0); i < to; i++ {
 		s.state[i] |= state
 	}
 }
 
-func (s addressSpace) count(reserved bool) Capacity {
+func (s addressSpace) count(reserved bool) (Capacity, BlockMap) {
 	var c Capacity
+	blocks := make(BlockMap, 0, len(s.state)/blockSize)
 	free := 0
 	for start := 0; start < len(s.state); start += blockSize {
 		var union addressState
@@ -105,14 +116,30 @@ func (s addressSpace) count(reserved bool) Capacity {
 			}
 		}
 		c.Reserved += inReservation
-		if union&(taken|explicit) == 0 && (!reserved || inReservation == blockSize) {
+		block := stateOf(union, reserved && inReservation < blockSize)
+		if block == BlockFree {
 			c.FreePrefixes++
 		}
+		blocks = append(blocks, block)
 	}
 	if free > 0 {
 		c.Fragmentation = 100 * (free - c.FreePrefixes*blockSize) / free
 	}
-	return c
+	return c, blocks
+}
+
+// stateOf a block, from the union of its addresses' states.
+func stateOf(union addressState, outside bool) Block {
+	switch {
+	case union&delegated != 0:
+		return BlockDelegated
+	case union&taken != 0:
+		return BlockTouched
+	case union&explicit != 0 || outside:
+		return BlockWithheld
+	default:
+		return BlockFree
+	}
 }
 
 func number(a netip.Addr) uint32 {

@@ -3,9 +3,12 @@
 package podnetwork_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -95,14 +98,30 @@ func FuzzCapacityStaysWithinTheSubnet(f *testing.F) {
 	})
 }
 
+func TestTheMapShowsEachBlock(t *testing.T) {
+	s := podnetwork.NewSnapshot("subnet-1", netip.MustParsePrefix("100.64.0.0/24"), []podnetwork.ENI{
+		{Addresses: prefixes("100.64.0.40/32"), Prefixes: prefixes("100.64.0.64/28")},
+	}, podnetwork.Reservations{Explicit: prefixes("100.64.0.128/27")}, time.Time{})
+	require.Equal(t, "+.+.#...--.....+", s.Blocks.String())
+	s = podnetwork.NewSnapshot("subnet-1", netip.MustParsePrefix("100.64.0.0/21"), nil, podnetwork.Reservations{Prefix: prefixes("100.64.4.0/22")}, time.Time{})
+	require.Equal(t, "+"+strings.Repeat("-", 63)+"\n"+strings.Repeat(".", 63)+"+", s.Blocks.String())
+}
+
 func BenchmarkCapacityOfA16With5000ENIs(b *testing.B) {
-	usage := podnetwork.Usage{CIDR: netip.MustParsePrefix("100.64.0.0/16")}
 	random := rand.New(rand.NewPCG(5, 6))
-	for range 5000 {
-		address := netip.AddrFrom4([4]byte{100, 64, byte(random.IntN(256)), byte(random.IntN(256))})
-		usage.Taken = append(usage.Taken, netip.PrefixFrom(address, 32))
+	anywhere := func(bits int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, byte(random.IntN(256)), byte(random.IntN(256))}), bits).Masked()
 	}
+	enis := make([]podnetwork.ENI, 5000)
+	for i := range enis {
+		enis[i] = podnetwork.ENI{Instance: fmt.Sprint("i-", i), Addresses: []netip.Prefix{anywhere(32)}}
+		for range 7 { // what 110 pods need; they overlap, which changes nothing here
+			enis[i].Prefixes = append(enis[i].Prefixes, anywhere(28))
+		}
+	}
+	reservations := podnetwork.Reservations{Prefix: prefixes("100.64.128.0/17"), Explicit: prefixes("100.64.0.0/20")}
+	b.ReportAllocs()
 	for b.Loop() {
-		podnetwork.CapacityOf(usage)
+		podnetwork.NewSnapshot("subnet-1", netip.MustParsePrefix("100.64.0.0/16"), enis, reservations, time.Time{})
 	}
 }

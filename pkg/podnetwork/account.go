@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podnetwork
+
+import (
+	"time"
+
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+)
+
+// room at a time.
+func (a *account) room(now time.Time) Room { return a.roomBeyond(a.outstanding(now), now) }
+
+// withoutUndecided is the room that there will be, should EC2 choose other zones for all launches that hold room in several.
+func (a *account) withoutUndecided(now time.Time) Room {
+	var total podcapacity.Need
+	for _, c := range a.aside {
+		if c.among < 2 && (c.expires.IsZero() || now.Before(c.expires)) {
+			total = total.Plus(a.beyondHeld(c))
+		}
+	}
+	return a.roomBeyond(total, now)
+}
+
+func (a *account) roomBeyond(aside podcapacity.Need, now time.Time) Room {
+	if a.snapshot == nil {
+		return Room{}
+	}
+	free := a.snapshot.Capacity
+	room := Room{
+		Known: true, Apart: free.Reserved > 0, Promised: aside.Prefixes > 0,
+		Free: Charge{Blocks: free.FreePrefixes, Addresses: free.FreeAddresses},
+	}
+	room.Aside = chargeOf(aside, room.Apart)
+	if now.Before(a.refusal.until) {
+		room.Refused = a.refusal.code
+	}
+	return room
+}
+
+// outstanding is what is set aside and not held. It is counted again after a change only.
+func (a *account) outstanding(now time.Time) podcapacity.Need {
+	if !a.stale && (a.expiry.IsZero() || now.Before(a.expiry)) {
+		return a.total
+	}
+	a.total, a.expiry, a.stale = podcapacity.Need{}, time.Time{}, false
+	for _, c := range a.aside {
+		if !c.expires.IsZero() {
+			if !now.Before(c.expires) {
+				continue
+			}
+			if a.expiry.IsZero() || c.expires.Before(a.expiry) {
+				a.expiry = c.expires
+			}
+		}
+		a.total = a.total.Plus(a.beyondHeld(c))
+	}
+	return a.total
+}
+
+func (a *account) beyondHeld(c *commitment) podcapacity.Need {
+	if a.snapshot == nil || c.instance == "" {
+		return c.need
+	}
+	return c.need.Beyond(a.snapshot.Held[c.instance])
+}

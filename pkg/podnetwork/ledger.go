@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podnetwork
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+)
+
+const (
+	// doubtTTL is how long the need of a launch stays set aside when nobody knows whether there is an instance. Karpenter ends
+	// an instance without a NodeClaim within about a minute.
+	doubtTTL = 90 * time.Second
+	// refusalTTL keeps launches from a pod subnet that has refused one, as upstream's unavailable offerings do.
+	refusalTTL = 3 * time.Minute
+	// patience bounds the wait for launches that hold room in several zones until EC2 has chosen one.
+	patience = 15 * time.Second
+	// shortTTL is how long a subnet counts as short after somebody found no room there.
+	shortTTL = time.Minute
+)
+
+// Place is where a node's pods would have their addresses from.
+type Place struct {
+	Zone, ENIConfig, Subnet string
+}
+
+func (p Place) String() string {
+	return fmt.Sprintf("pod subnet %s (zone %s, ENIConfig %s)", p.Subnet, p.Zone, p.ENIConfig)
+}
+
+// Ledger knows what pod subnets have for new nodes. From the latest reading of each subnet it subtracts what is set aside:
+// for every node, from before its launch until it is gone, all that it can ever need less what it holds already. So a pod
+// that was scheduled to a node never finds its pod subnet full; see designs/capacity.md.
+//
+// It neither reads EC2 nor the cluster: others tell it what they saw.
+type Ledger struct {
+	clock clock.Clock
+
+	mu       sync.Mutex
+	accounts map[string]*account // by subnet
+	owners   map[string][]string // the subnets where an owner has something set aside
+	doubts   int                 // ever
+	changed  chan struct{}       // closed when something was given back
+	demand   chan struct{}
+	launched time.Time // when the last node was launched
+	short    time.Time // when somebody last found no room
+}
+
+// NewLedger knows of nothing.
+func NewLedger(c clock.Clock) *Ledger {
+	return &Ledger{
+		clock: c, accounts: map[string]*account{}, owners: map[string][]string{}, changed: make(chan struct{}), demand: make(chan struct{}, 1),
+	}
+}
+
+// account of one subnet.
+type account struct {
+	snapshot *Snapshot
+	aside    map[string]*commitment // by owner
+	refusal  refusal
+	total    podcapacity.Need // of aside, less what is held; see outstanding
+	stale    bool             // total is
+	expiry   time.Time        // the first of aside's, zero for none
+}
+
+// commitment to one node.
+type commitment struct {
+	need podcapacity.Need
+	// instance that it is for, "" until it is known.
+	instance string
+	// launching until EC2 has answered; among is the number of subnets that it may choose from.
+	launching bool
+	among     int
+	// stamped: the NodeClaim says so itself, and its disappearance says that the instance is gone.
+	stamped bool
+	// gone: the NodeClaim disappeared during its launch.
+	gone bool
+	// expires says when a commitment in doubt ends; zero: never.
+	expires time.Time
+}
+
+type refusal struct {
+	code  string
+	until time.Time
+	at    time.Time
+	free  Capacity // at that time
+}
+
+// Want makes subnets known, so that they are read from now on.
+func (l *Ledger) Want(subnets ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range subnets {
+		if _, ok := l.accounts[id]; !ok && id != "" {
+			l.account(id)
+			l.poke()
+		}
+	}
+}
+
+// Wanted are the subnets to read, sorted.
+func (l *Ledger) Wanted() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.accounts))
+}
+
+// Drop forgets subnets that exist no longer, or that no pod network names, unless nodes have something set aside there.
+func (l *Ledger) Drop(subnets ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range subnets {
+		if a, ok := l.accounts[id]; ok && len(a.aside) == 0 {
+			delete(l.accounts, id)
+		}
+	}
+}
+
+// Observe takes the reading of a subnet. One that began before the present one is ignored.
+func (l *Ledger) Observe(snapshots ...*Snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expire()
+	for _, s := range snapshots {
+		a := l.account(s.Subnet)
+		if a.snapshot != nil && s.Read.Before(a.snapshot.Read) {
+			continue
+		}
+		a.snapshot, a.stale = s, true
+		better := s.Capacity.FreePrefixes > a.refusal.free.FreePrefixes || s.Capacity.FreeAddresses > a.refusal.free.FreeAddresses
+		if a.refusal.code != "" && s.Read.After(a.refusal.at) && better {
+			a.refusal = refusal{}
+		}
+	}
+	l.wake()
+}
+
+// Snapshot of a subnet, nil before its first reading.
+func (l *Ledger) Snapshot(subnet string) *Snapshot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a, ok := l.accounts[subnet]; ok {
+		return a.snapshot
+	}
+	return nil
+}
+
+// Room of a subnet now.
+func (l *Ledger) Room(subnet string) Room {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a, ok := l.accounts[subnet]; ok {
+		return a.room(l.clock.Now())
+	}
+	return Room{}
+}
+
+// MarkRefused keeps launches from a subnet after EC2 has refused addresses of it: for a while, or until a later reading shows
+// more room.
+func (l *Ledger) MarkRefused(subnet, code string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, a := l.clock.Now(), l.account(subnet)
+	a.refusal = refusal{code: code, at: now, until: now.Add(refusalTTL)}
+	if a.snapshot != nil {
+		a.refusal.free = a.snapshot.Capacity
+	}
+	l.short = now
+	l.poke()
+}
+
+// Knows tells whether a subnet is a pod subnet.
+func (l *Ledger) Knows(subnet string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.accounts[subnet]
+	return ok
+}
+
+// Request for room for a node that is about to be launched.
+type Request struct {
+	// Owner is the NodeClaim's name.
+	Owner string
+	Need  podcapacity.Need
+	// Zones that EC2 may choose from, each with the places that can serve there.
+	Zones [][]Place
+}
+
+// Refusal says why a place was not given.
+type Refusal struct {
+	Place
+	Reason string
+}
+
+// Reserve sets the need aside in one place of each zone that has room, the one with the most, before EC2 is called: nobody
+// can know which zone it chooses. With that, what the owner had set aside for an earlier launch is given back. Where nothing is
+// left only because other launches hold room in several zones, it waits for EC2 to choose.
+func (l *Ledger) Reserve(ctx context.Context, request Request) ([]Place, []Refusal) {
+	timer := l.clock.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		places, refusals, changed := l.reserve(request)
+		if len(places) > 0 || changed == nil {
+			return places, refusals
+		}
+		select {
+		case <-changed:
+		case <-timer.C():
+			return nil, refusals
+		case <-ctx.Done():
+			return nil, refusals
+		}
+	}
+}
+
+// reserve returns a channel to wait on where waiting can help.
+func (l *Ledger) reserve(request Request) (places []Place, refusals []Refusal, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.release(request.Owner)
+	now := l.clock.Now()
+	for _, zone := range request.Zones {
+		best, most := Place{}, 0
+		for _, place := range zone {
+			room := l.account(place.Subnet).room(now)
+			if nodes := room.Nodes(request.Need); room.Known && nodes > most {
+				best, most = place, nodes
+			}
+		}
+		if most > 0 {
+			places = append(places, best)
+			continue
+		}
+		for _, place := range zone {
+			a := l.accounts[place.Subnet]
+			refusals = append(refusals, Refusal{Place: place, Reason: a.room(now).Explain(request.Need)})
+			if a.withoutUndecided(now).Nodes(request.Need) > 0 {
+				changed = l.changed
+			}
+		}
+	}
+	for _, place := range places {
+		l.set(request.Owner, place.Subnet, &commitment{need: request.Need, launching: true, among: len(places)})
+	}
+	if len(places) == 0 {
+		l.short = now
+		l.poke()
+	}
+	return places, refusals, changed
+}
+
+// Keep the room in the subnet that EC2 chose for the instance, and give back the rest.
+func (l *Ledger) Keep(owner, subnet, instance string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, ok := l.accounts[subnet]
+	if !ok || a.aside[owner] == nil {
+		return
+	}
+	kept := *a.aside[owner]
+	l.release(owner)
+	kept.instance, kept.launching, kept.among = instance, false, 0
+	l.launched = l.clock.Now()
+	if kept.gone {
+		kept.expires = l.launched.Add(doubtTTL)
+	}
+	l.set(owner, subnet, &kept)
+	l.poke()
+}
+
+// Release gives back what was set aside for a launch that has failed.
+func (l *Ledger) Release(owner string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.release(owner)
+}
+
+// Doubt keeps for a while what was set aside for a launch of which nobody knows how it ended. The NodeClaim may be launched
+// again meanwhile: that is another instance.
+func (l *Ledger) Doubt(owner string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubt(owner)
+}
+
+// Suspect sets a need aside as Doubt does, in each of the subnets, for a launch that a controller before this one may have made.
+func (l *Ledger) Suspect(owner string, need podcapacity.Need, subnets ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubts++
+	name := fmt.Sprintf("%s (in doubt, %d)", owner, l.doubts)
+	for _, subnet := range subnets {
+		l.set(name, subnet, &commitment{need: need, expires: l.clock.Now().Add(doubtTTL)})
+	}
+}
+
+// Stamped takes what a launched NodeClaim says of itself.
+func (l *Ledger) Stamped(owner, subnet string, need podcapacity.Need, instance string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a, ok := l.accounts[subnet]; ok && a.aside[owner] != nil {
+		if c := a.aside[owner]; c.need == need && c.instance == instance && !c.launching {
+			c.stamped, c.expires, a.stale = true, time.Time{}, true
+			return
+		}
+	}
+	if l.launching(owner) {
+		return // by a Create under way, whose instance is the newer one
+	}
+	l.release(owner)
+	l.set(owner, subnet, &commitment{need: need, instance: instance, stamped: true})
+}
+
+// Gone gives back what was set aside for a NodeClaim that is no more. Where it had not been seen launched its instance may live
+// on for a while.
+func (l *Ledger) Gone(owner string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, subnet := range slices.Clone(l.owners[owner]) {
+		switch c := l.accounts[subnet].aside[owner]; {
+		case c.stamped:
+			l.release(owner)
+		case c.launching:
+			c.gone = true
+		case c.expires.IsZero():
+			c.expires, l.accounts[subnet].stale = l.clock.Now().Add(doubtTTL), true
+		}
+	}
+}
+
+// Owners that have something set aside and are not in doubt, sorted.
+func (l *Ledger) Owners() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var owners []string
+	for owner, subnets := range l.owners {
+		if l.accounts[subnets[0]].aside[owner].expires.IsZero() {
+			owners = append(owners, owner)
+		}
+	}
+	slices.Sort(owners)
+	return owners
+}
+
+// Demand tells that a reading is wanted soon.
+func (l *Ledger) Demand() <-chan struct{} { return l.demand }
+
+// NoteShort tells that nodes of some need found no room.
+func (l *Ledger) NoteShort() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := l.clock.Now(); now.Sub(l.short) > shortTTL {
+		l.short = now
+		l.poke()
+	} else {
+		l.short = now
+	}
+}
+
+// Urgent tells whether nodes have been launched since, or something is short.
+func (l *Ledger) Urgent(since time.Time) (launched, short bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.launched.After(since), !l.short.IsZero() && l.clock.Since(l.short) < shortTTL
+}
+
+func (l *Ledger) account(subnet string) *account {
+	a, ok := l.accounts[subnet]
+	if !ok {
+		a = &account{aside: map[string]*commitment{}}
+		l.accounts[subnet] = a
+	}
+	return a
+}
+
+func (l *Ledger) set(owner, subnet string, c *commitment) {
+	a := l.account(subnet)
+	if _, ok := a.aside[owner]; !ok {
+		l.owners[owner] = append(l.owners[owner], subnet)
+	}
+	a.aside[owner], a.stale = c, true
+}
+
+func (l *Ledger) release(owner string) {
+	subnets, ok := l.owners[owner]
+	if !ok {
+		return
+	}
+	for _, subnet := range subnets {
+		a := l.accounts[subnet]
+		delete(a.aside, owner)
+		a.stale = true
+	}
+	delete(l.owners, owner)
+	l.wake()
+}
+
+// expire removes the commitments in doubt whose time is over; they have not counted since.
+func (l *Ledger) expire() {
+	now := l.clock.Now()
+	for owner, subnets := range l.owners {
+		if c := l.accounts[subnets[0]].aside[owner]; !c.expires.IsZero() && !now.Before(c.expires) {
+			l.release(owner)
+		}
+	}
+}
+
+func (l *Ledger) doubt(owner string) {
+	l.doubts++
+	name := fmt.Sprintf("%s (in doubt, %d)", owner, l.doubts)
+	for _, subnet := range slices.Clone(l.owners[owner]) {
+		c := *l.accounts[subnet].aside[owner]
+		c.launching, c.among, c.expires = false, 0, l.clock.Now().Add(doubtTTL)
+		l.set(name, subnet, &c)
+	}
+	l.release(owner)
+}
+
+func (l *Ledger) launching(owner string) bool {
+	return slices.ContainsFunc(l.owners[owner], func(subnet string) bool { return l.accounts[subnet].aside[owner].launching })
+}
+
+func (l *Ledger) wake() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *Ledger) poke() {
+	select {
+	case l.demand <- struct{}{}:
+	default:
+	}
+}

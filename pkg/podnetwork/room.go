@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podnetwork
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+)
+
+// Room is what a pod subnet has for further nodes: what is free, less what is set aside for nodes that do not hold it yet.
+type Room struct {
+	// Known is false until the subnet was read for the first time.
+	Known bool
+	// Free counts /28 blocks and addresses that nothing takes; Aside counts those of them that are set aside.
+	Free, Aside Charge
+	// Apart: prefixes come from a CIDR reservation, and single addresses never do.
+	Apart bool
+	// Promised: nodes have been promised prefixes that they do not hold yet.
+	Promised bool
+	// Refused is EC2's error code where it has lately refused what seemed to be there.
+	Refused string
+}
+
+// Charge is what a need costs a subnet at the worst.
+type Charge struct {
+	Blocks, Addresses int
+}
+
+// chargeOf a need. Where no CIDR reservation keeps prefixes apart, EC2 may put a single address into any free /28, which then
+// is no longer one (amazon-vpc-cni-k8s #2313, #2749). So each address, an ENI's own too, is charged with a block until it
+// is seen where it lies.
+func chargeOf(need podcapacity.Need, apart bool) Charge {
+	singles := need.Addresses + need.ENIs
+	if apart {
+		return Charge{Blocks: need.Prefixes, Addresses: singles}
+	}
+	return Charge{Blocks: need.Prefixes + singles, Addresses: singles + need.Prefixes*blockSize}
+}
+
+// left for new nodes; less than nothing where a subnet was overcommitted by others.
+func (r Room) left() Charge {
+	return Charge{Blocks: r.Free.Blocks - r.Aside.Blocks, Addresses: r.Free.Addresses - r.Aside.Addresses}
+}
+
+// Nodes is how many nodes of such a need find room, were they to come now.
+func (r Room) Nodes(need podcapacity.Need) int {
+	if r.Refused != "" {
+		return 0
+	}
+	charge, left := chargeOf(need, r.Apart), r.left()
+	nodes := math.MaxInt
+	if charge.Addresses > 0 {
+		nodes = max(left.Addresses, 0) / charge.Addresses
+	}
+	// A node of single addresses needs no block, but it may spoil those that others were promised.
+	if charge.Blocks > 0 && (need.Prefixes > 0 || r.Promised) {
+		nodes = min(nodes, max(left.Blocks, 0)/charge.Blocks)
+	}
+	return nodes
+}
+
+// Fits tells whether one node of such a need finds room. A subnet that was never read does not stand in the way: Ledger
+// asks for its first reading before it gives anything away.
+func (r Room) Fits(need podcapacity.Need) bool { return !r.Known || r.Nodes(need) > 0 }
+
+// Explain why a need does not fit.
+func (r Room) Explain(need podcapacity.Need) string {
+	if r.Refused != "" {
+		return fmt.Sprintf("EC2 refused addresses of it with %s lately", r.Refused)
+	}
+	charge, left := chargeOf(need, r.Apart), r.left()
+	if max(left.Addresses, 0) < charge.Addresses {
+		return fmt.Sprintf("%d addresses free, %d of them set aside for nodes, %d needed", r.Free.Addresses, r.Aside.Addresses, charge.Addresses)
+	}
+	text := fmt.Sprintf("%d /28 blocks free, %d of them set aside for nodes, %d needed", r.Free.Blocks, r.Aside.Blocks, need.Prefixes)
+	if spoilt := charge.Blocks - need.Prefixes; spoilt > 0 {
+		text += fmt.Sprintf(" and %d that single addresses may spoil: a subnet CIDR reservation of type prefix would keep them apart", spoilt)
+	}
+	return text
+}
