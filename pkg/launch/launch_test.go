@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -16,6 +18,7 @@ import (
 	"github.com/aws/karpenter-provider-aws/pkg/operator/options"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/amifamily"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/instancetype"
+	"github.com/aws/karpenter-provider-aws/pkg/providers/instancetype/offering"
 	"github.com/pelletier/go-toml/v2"
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
@@ -23,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/cloudprovider"
@@ -32,6 +36,8 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
 )
 
@@ -84,6 +90,9 @@ func info(t *testing.T, name string) ec2types.InstanceTypeInfo {
 	require.True(t, ok, name)
 	return i
 }
+
+// emptyLedger has never seen a pod subnet.
+func emptyLedger() *podnetwork.Ledger { return podnetwork.NewLedger(clock.RealClock{}) }
 
 func resolve(t *testing.T, n *v1alpha1.PodNetwork, class *ec2nodeclass.EC2NodeClass, names ...string) []*cloudprovider.InstanceType {
 	t.Helper()
@@ -276,7 +285,7 @@ func TestOfferingsAreWithheldWhereThePodNetworkHasNoENIConfig(t *testing.T) {
 	n := network()
 	it := resolve(t, n, nodeClass(ec2nodeclass.AMIFamilyAL2023, nil), "m5.large")[0]
 	before := offered(it, map[string]float64{zone: 1, "us-east-1b": 1}).Offerings
-	after := launch.Offerings{Network: always(n)}.ResolveOfferings(testContext(), it, before, ec2types.InstanceTypeInfo{}, nodeClass("AL2023", nil), nil, nil, nil, nil)
+	after := launch.NewOfferings(always(n), emptyLedger()).ResolveOfferings(testContext(), it, before, ec2types.InstanceTypeInfo{}, nodeClass("AL2023", nil), nil, nil, nil, nil)
 	for _, o := range after {
 		require.Equal(t, o.Zone() == zone, o.Available, o.Zone())
 	}
@@ -292,7 +301,7 @@ func TestATypeWithoutAPodENIIsNotOffered(t *testing.T) {
 	n := network()
 	it := resolve(t, n, nodeClass(ec2nodeclass.AMIFamilyAL2023, nil), "hpc6id.32xlarge")[0]
 	require.Zero(t, it.Capacity.Pods().Value())
-	after := launch.Offerings{Network: always(n)}.ResolveOfferings(testContext(), it, offered(it, map[string]float64{zone: 1}).Offerings, ec2types.InstanceTypeInfo{}, nodeClass("AL2023", nil), nil, nil, nil, nil)
+	after := launch.NewOfferings(always(n), emptyLedger()).ResolveOfferings(testContext(), it, offered(it, map[string]float64{zone: 1}).Offerings, ec2types.InstanceTypeInfo{}, nodeClass("AL2023", nil), nil, nil, nil, nil)
 	require.False(t, after[0].Available)
 }
 
@@ -323,4 +332,62 @@ func TestGroupsAreHomogeneousAndCheapestFirst(t *testing.T) {
 		{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: []string{"us-east-1f"}},
 	}
 	require.Empty(t, launch.Groups(its, claim))
+}
+
+func TestOfferingsNameEachENIConfigAndWithholdFullPodSubnets(t *testing.T) {
+	n, ledger := threeZones(2)
+	class := nodeClass(ec2nodeclass.AMIFamilyAL2023, nil)
+	it := resolve(t, n, class, "m5.large")[0]
+	offered(it, map[string]float64{zones[0]: 1, zones[1]: 1, "us-east-1f": 1})
+	resolver := launch.NewOfferings(always(n), ledger)
+	list := func(ctx context.Context, listing *offering.ResolveContext) map[string]bool {
+		available := map[string]bool{}
+		for _, o := range resolver.ResolveOfferings(ctx, it, it.Offerings, ec2types.InstanceTypeInfo{}, class, nil, nil, nil, listing) {
+			name := "none"
+			if o.Requirements.Has(v1alpha1.LabelENIConfig) {
+				name = o.Requirements.Get(v1alpha1.LabelENIConfig).Any()
+			}
+			available[o.Zone()+" "+name] = o.Available
+		}
+		return available
+	}
+	all := map[string]bool{
+		"us-east-1a us-east-1a-0": true, "us-east-1a us-east-1a-1": true, "us-east-1b us-east-1b-0": true, "us-east-1b us-east-1b-1": true,
+		// for nodes whose ENIConfig is gone
+		"us-east-1a none": false, "us-east-1b none": false, "us-east-1f none": false,
+	}
+	require.Equal(t, all, list(testContext(), &offering.ResolveContext{}))
+
+	// One subnet has blocks for six prefixes, of seven that an m5.large can need.
+	ledger.Observe(podnetwork.NewSnapshot("subnet-00", prefix("100.64.0.0/25"), nil, podnetwork.Reservations{}, time.Now()))
+	ledger.MarkRefused("subnet-11", "InsufficientCidrBlocks")
+	full := maps.Clone(all)
+	full["us-east-1a us-east-1a-0"], full["us-east-1b us-east-1b-1"] = false, false
+	listing := &offering.ResolveContext{}
+	require.Equal(t, full, list(testContext(), listing))
+	ledger.Observe(podnetwork.NewSnapshot("subnet-00", prefix("100.64.0.0/19"), nil, podnetwork.Reservations{}, time.Now()))
+	require.Equal(t, full, list(testContext(), listing), "one listing sees one state")
+	full["us-east-1a us-east-1a-0"] = true
+	require.Equal(t, full, list(testContext(), &offering.ResolveContext{}), "the next sees the present one")
+
+	held := podnetwork.Place{Zone: zones[1], ENIConfig: "us-east-1b-1", Subnet: "subnet-11"}
+	launching := maps.Clone(all)
+	for place := range launching {
+		launching[place] = place == "us-east-1b us-east-1b-1"
+	}
+	require.Equal(t, launching, list(launch.Holding(testContext(), []podnetwork.Place{held}, []string{"m5.large"}), &offering.ResolveContext{}))
+	require.Empty(t, list(launch.Holding(testContext(), []podnetwork.Place{held}, []string{"c5.large"}), &offering.ResolveContext{}), "not in the group")
+}
+
+func TestANodesNeedFollowsItsInstanceTypeAndNetwork(t *testing.T) {
+	class := nodeClass(ec2nodeclass.AMIFamilyAL2023, nil)
+	of := func(n *v1alpha1.PodNetwork, name string) podcapacity.Need {
+		return launch.NeedOf(testContext(), n, resolve(t, n, class, name)[0])
+	}
+	single := network(func(n *v1alpha1.PodNetwork) { n.Spec.Addressing.PrefixDelegation = v1alpha1.Disabled })
+	require.Equal(t, podcapacity.Need{Prefixes: 7, ENIs: 1}, of(network(), "m5.large"))
+	require.Equal(t, podcapacity.Need{Prefixes: 7, ENIs: 1}, of(network(), "a1.metal"), "bare metal takes prefixes")
+	require.Equal(t, podcapacity.Need{Addresses: 18, ENIs: 2}, of(single, "m5.large"))
+	require.Equal(t, podcapacity.Need{Addresses: 9, ENIs: 1}, of(network(), "m4.large"), "Xen takes none")
+	require.Zero(t, of(network(), "hpc6id.32xlarge"))
 }

@@ -4,11 +4,17 @@ package launch
 
 import (
 	"context"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
 
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/instancetype/offering"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/placementgroup"
-	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -16,40 +22,223 @@ import (
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
-// Offerings withholds what a pod network cannot serve: zones without a usable ENIConfig, and instance types without an
-// ENI for pods. An offering that stays names its zone's ENIConfigs, so that pods and NodePools can ask for one.
+// Offerings makes of each offering one for each ENIConfig that serves its zone, named by a requirement, so that pods and
+// NodePools can ask for one. It withholds what the pod network cannot serve: zones without a usable ENIConfig, pod subnets
+// without room for what the instance type needs, and instance types without an ENI for pods.
+//
+// Upstream asks it for each instance type in each listing. What all of them share is looked up once a listing, and an
+// instance type's offerings are kept until something changes.
 type Offerings struct {
-	Network NetworkOf
+	network NetworkOf
+	ledger  *podnetwork.Ledger
+
+	views    sync.Map // weak.Pointer[offering.ResolveContext] to *view
+	last     atomic.Pointer[listed]
+	resolved resolved
 }
 
-var _ offering.OfferingResolver = Offerings{}
+var _ offering.OfferingResolver = &Offerings{}
+
+// NewOfferings resolves with the room that the ledger knows of.
+func NewOfferings(network NetworkOf, ledger *podnetwork.Ledger) *Offerings {
+	return &Offerings{network: network, ledger: ledger}
+}
+
+// Reasons why an offering is withheld.
+const (
+	ReasonNoENIConfig      = "NoENIConfig"
+	ReasonNoPodENI         = "NoPodENI"
+	ReasonPodSubnetFull    = "PodSubnetFull"
+	ReasonPodSubnetRefused = "PodSubnetRefused"
+)
 
 // ResolveOfferings never changes an offering in place: upstream caches them.
-func (r Offerings) ResolveOfferings(ctx context.Context, it *cloudprovider.InstanceType, offerings cloudprovider.Offerings, _ ec2types.InstanceTypeInfo,
-	nodeClass offering.NodeClass, _, _ sets.Set[string], _ *placementgroup.PlacementGroup, _ *offering.ResolveContext) cloudprovider.Offerings {
-	if !onPodNetwork(it) {
-		return offerings
-	}
-	network, err := r.Network(ctx, nodeClass)
-	if err != nil {
+func (r *Offerings) ResolveOfferings(ctx context.Context, it *cloudprovider.InstanceType, offerings cloudprovider.Offerings, _ ec2types.InstanceTypeInfo,
+	nodeClass offering.NodeClass, _, _ sets.Set[string], _ *placementgroup.PlacementGroup, listing *offering.ResolveContext) cloudprovider.Offerings {
+	v, err := r.view(ctx, nodeClass, listing)
+	switch {
+	case err != nil:
 		log.FromContext(ctx).Error(err, "finding the pod network of a node class", "EC2NodeClass", nodeClass.GetName())
 		return nil
-	}
-	if network == nil { // deleted since the type was resolved; the next List resolves it anew
+	case v.network == nil: // none, or deleted since the type was resolved: the next List resolves it anew
 		return offerings
+	case v.held != nil && !v.held.instanceTypes.Has(it.Name):
+		return nil
+	case v.held != nil:
+		out, _ := v.resolve(offerings, v.holdings())
+		return out
 	}
-	eniConfigs := lo.GroupByMap(network.Status.Zones, func(z v1alpha1.ZoneStatus) (string, string) { return z.Zone, z.ENIConfig })
-	serves := it.Capacity.Pods().Value() > 0
-	return lo.Map(offerings, func(o *cloudprovider.Offering, _ int) *cloudprovider.Offering {
-		names := eniConfigs[o.Zone()]
-		resolved := *o
-		resolved.Available = o.Available && serves && len(names) > 0
-		if len(names) > 0 {
-			resolved.Requirements = scheduling.NewRequirements(o.Requirements.Values()...)
-			resolved.Requirements.Add(scheduling.NewRequirement(v1alpha1.LabelENIConfig, corev1.NodeSelectorOpIn, names...))
+	return v.types.get(ctx, it, v, offerings)
+}
+
+// view of a listing. Without one, as in tests, it is made anew.
+func (r *Offerings) view(ctx context.Context, nodeClass offering.NodeClass, listing *offering.ResolveContext) (*view, error) {
+	if listing == nil {
+		return r.newView(ctx, nodeClass)
+	}
+	if last := r.last.Load(); last != nil && last.listing == listing {
+		return last.view, nil
+	}
+	key := weak.Make(listing)
+	if known, ok := r.views.Load(key); ok {
+		r.last.Store(&listed{listing, known.(*view)})
+		return known.(*view), nil
+	}
+	v, err := r.newView(ctx, nodeClass)
+	if err != nil {
+		return nil, err
+	}
+	r.views.Store(key, v)
+	runtime.AddCleanup(listing, func(k weak.Pointer[offering.ResolveContext]) { r.views.Delete(k) }, key)
+	return v, nil
+}
+
+func (r *Offerings) newView(ctx context.Context, nodeClass offering.NodeClass) (*view, error) {
+	network, err := r.network(ctx, nodeClass)
+	if err != nil || network == nil {
+		return &view{}, err
+	}
+	v := &view{
+		network: network, held: holding(ctx), types: r.resolved.of(nodeClass.GetName(), time.Now()),
+		byLabel: !NamedAfterZones(network), zones: map[string][]int{}, fits: map[podcapacity.Need][]string{},
+	}
+	shape := []string{network.Name, network.Hash()}
+	for _, zone := range PlacesOf(network) {
+		for _, p := range zone {
+			v.zones[p.Zone] = append(v.zones[p.Zone], len(v.places))
+			v.places = append(v.places, place{
+				Place: p, room: r.ledger.Room(p.Subnet), requirement: scheduling.NewRequirement(v1alpha1.LabelENIConfig, corev1.NodeSelectorOpIn, p.ENIConfig),
+			})
+			shape = append(shape, p.Zone, p.ENIConfig)
 		}
-		return &resolved
-	})
+	}
+	v.shape, v.noteShort = strings.Join(shape, "\x00"), r.ledger.NoteShort
+	return v, nil
+}
+
+type listed struct {
+	listing *offering.ResolveContext
+	view    *view
+}
+
+// view is what one listing sees of a pod network.
+type view struct {
+	network *v1alpha1.PodNetwork
+	// held by the launch that lists, nil for none.
+	held    *held
+	types   *resolvedTypes
+	byLabel bool
+	places  []place
+	zones   map[string][]int // into places
+	// shape is equal for views that differ in nothing but room.
+	shape     string
+	noteShort func()
+	fits      map[podcapacity.Need][]string
+}
+
+type place struct {
+	podnetwork.Place
+	room        podnetwork.Room
+	requirement *scheduling.Requirement
+}
+
+// verdicts says of each place why it does not take a node of such a need, "" where it does. The caller holds the lock of v.types.
+func (v *view) verdicts(need podcapacity.Need) []string {
+	if known, ok := v.fits[need]; ok {
+		return known
+	}
+	out := make([]string, len(v.places))
+	for i, p := range v.places {
+		switch {
+		case need == podcapacity.Need{}:
+			out[i] = ReasonNoPodENI
+		case p.room.Refused != "":
+			out[i] = ReasonPodSubnetRefused
+		case !p.room.Fits(need):
+			out[i] = ReasonPodSubnetFull
+		}
+		if out[i] == ReasonPodSubnetFull || out[i] == ReasonPodSubnetRefused {
+			v.noteShort()
+		}
+	}
+	v.fits[need] = out
+	return out
+}
+
+// notHeld keeps a launch out of places that it holds no room in. It is no metric.
+const notHeld = "NotHeld"
+
+func (v *view) holdings() []string {
+	out := make([]string, len(v.places))
+	for i, p := range v.places {
+		if !slices.Contains(v.held.places, p.Place) {
+			out[i] = notHeld
+		}
+	}
+	return out
+}
+
+// withheld is why an offering of upstream's is not one here.
+type withheld struct {
+	zone, eniConfig, reason string
+}
+
+// resolve puts the verdicts on the offerings.
+func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string) (cloudprovider.Offerings, []withheld) {
+	size := 0
+	for _, o := range offerings {
+		size += v.copies(o.Zone())
+	}
+	all := make([]cloudprovider.Offering, 0, size)
+	out := make(cloudprovider.Offerings, 0, size)
+	add := func(o *cloudprovider.Offering, available bool) *cloudprovider.Offering {
+		all = append(all, *o)
+		resolved := &all[len(all)-1]
+		resolved.Available = o.Available && available
+		out = append(out, resolved)
+		return resolved
+	}
+	var missing []withheld
+	for _, o := range offerings {
+		zone := o.Zone()
+		here := v.zones[zone]
+		for _, i := range here {
+			named := add(o, verdicts[i] == "")
+			named.Requirements = with(o.Requirements, v.places[i].requirement)
+			if o.Available && verdicts[i] != "" {
+				missing = append(missing, withheld{zone, v.places[i].ENIConfig, verdicts[i]})
+			}
+		}
+		if len(here) > 0 && !v.byLabel {
+			continue
+		}
+		// A node whose ENIConfig is gone must still find its instance type here: otherwise Karpenter would replace it.
+		add(o, false)
+		if o.Available && len(here) == 0 {
+			missing = append(missing, withheld{zone: zone, reason: ReasonNoENIConfig})
+		}
+	}
+	return out, missing
+}
+
+func (v *view) copies(zone string) int {
+	here := len(v.zones[zone])
+	if here == 0 || v.byLabel {
+		here++
+	}
+	return here
+}
+
+// with copies the map and shares the requirements in it.
+func with(requirements scheduling.Requirements, one *scheduling.Requirement) scheduling.Requirements {
+	out := make(scheduling.Requirements, len(requirements)+1)
+	for key, requirement := range requirements {
+		out[key] = requirement
+	}
+	out[one.Key] = one
+	return out
 }

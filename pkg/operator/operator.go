@@ -39,6 +39,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/cloudprovider"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/enigarbage"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/securitygroups"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
 )
@@ -95,7 +96,8 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		p.securityGroup, p.instanceProfile, p.instance, p.pricing, p.ami, p.launchTemplate, p.version, p.instanceType,
 		p.capacityReservation, p.placementGroup, p.amiResolver, p.zonalShift, p.instanceStatus, p.caBundle)...)
 	return append(controllers,
-		podnetwork.NewController(podnetwork.Params{Client: o.GetClient(), EC2: o.aws.ec2, Recorder: o.EventRecorder, Clock: o.Clock}),
+		podsubnet.NewController(podsubnet.Params{Client: o.GetClient(), Reader: p.podSubnets, Clock: o.Clock}),
+		podnetwork.NewController(podnetwork.Params{Client: o.GetClient(), EC2: o.aws.ec2, PodSubnets: p.podSubnets, Recorder: o.EventRecorder, Clock: o.Clock}),
 		enigarbage.NewController(enigarbage.Params{EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Clock: o.Clock}),
 		securitygroups.NewController(securitygroups.Params{
 			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,

@@ -30,7 +30,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	coreoperator "sigs.k8s.io/karpenter/pkg/operator"
 
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
 // providers are upstream's, one of each: several would keep several truths about one account.
@@ -53,6 +55,7 @@ type providers struct {
 	placementGroup      placementgroup.Provider
 	zonalShift          arczonalshift.Provider
 	caBundle            *string
+	podSubnets          *podsubnet.Reader
 }
 
 func newProviders(ctx context.Context, core *coreoperator.Operator, api clients, network launch.NetworkOf) (*providers, error) {
@@ -74,6 +77,7 @@ func newProviders(ctx context.Context, core *coreoperator.Operator, api clients,
 		validationCache:      newCache(awscache.ValidationTTL),
 		recreationCache:      newCache(awscache.RecreationTTL),
 		caBundle:             caBundle,
+		podSubnets:           &podsubnet.Reader{EC2: api.ec2, Ledger: podnetwork.NewLedger(core.Clock), Clock: core.Clock},
 	}
 	if p.zonalShift, err = api.zonalShift(ctx, core); err != nil {
 		return nil, err
@@ -101,7 +105,7 @@ func newProviders(ctx context.Context, core *coreoperator.Operator, api clients,
 	p.instanceType = instancetype.NewDefaultProvider(newCache(awscache.InstanceTypesZonesAndOfferingsTTL), newCache(awscache.InstanceTypesZonesAndOfferingsTTL),
 		newCache(awscache.DiscoveredCapacityCacheTTL), api.ec2, p.subnet, p.pricing, p.capacityReservation, p.placementGroup, p.unavailableOfferings,
 		launch.InstanceTypes{Upstream: instancetype.NewDefaultResolver(api.config.Region), Network: network}, p.zonalShift, core.GetClient(),
-		launch.Offerings{Network: network})
+		launch.NewOfferings(network, p.podSubnets.Ledger))
 	// Instances stay in this cache for ever: upstream's garbage collection refreshes it, and a zonal shift reads from it.
 	p.instance = instance.NewDefaultProvider(ctx, api.config.Region, core.EventRecorder, api.ec2, p.unavailableOfferings, p.subnet, p.launchTemplate,
 		p.capacityReservation, p.placementGroup, p.zonalShift, cache.New(cache.NoExpiration, cache.NoExpiration))

@@ -23,6 +23,8 @@ const (
 	refusalTTL = 3 * time.Minute
 	// patience bounds the wait for launches that hold room in several zones until EC2 has chosen one.
 	patience = 15 * time.Second
+	// wantedTTL is how long a subnet is read after nobody wants it any more. Those who do say so each minute.
+	wantedTTL = 10 * time.Minute
 	// shortTTL is how long a subnet counts as short after somebody found no room there.
 	shortTTL = time.Minute
 )
@@ -64,6 +66,7 @@ func NewLedger(c clock.Clock) *Ledger {
 // account of one subnet.
 type account struct {
 	snapshot *Snapshot
+	wanted   time.Time
 	aside    map[string]*commitment // by owner
 	refusal  refusal
 	total    podcapacity.Need // of aside, less what is held; see outstanding
@@ -94,34 +97,27 @@ type refusal struct {
 	free  Capacity // at that time
 }
 
-// Want makes subnets known, so that they are read from now on.
+// Want says that the subnets are somebody's pod subnets, so that they are read for a while from now on.
 func (l *Ledger) Want(subnets ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, id := range subnets {
-		if _, ok := l.accounts[id]; !ok && id != "" {
-			l.account(id)
+		if id == "" {
+			continue
+		}
+		if _, ok := l.accounts[id]; !ok {
 			l.poke()
 		}
+		l.account(id).wanted = l.clock.Now()
 	}
 }
 
-// Wanted are the subnets to read, sorted.
+// Wanted are the subnets to read, sorted: those that somebody wants, and those that nodes have something set aside in.
 func (l *Ledger) Wanted() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	maps.DeleteFunc(l.accounts, func(_ string, a *account) bool { return len(a.aside) == 0 && l.clock.Since(a.wanted) > wantedTTL })
 	return slices.Sorted(maps.Keys(l.accounts))
-}
-
-// Drop forgets subnets that exist no longer, or that no pod network names, unless nodes have something set aside there.
-func (l *Ledger) Drop(subnets ...string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, id := range subnets {
-		if a, ok := l.accounts[id]; ok && len(a.aside) == 0 {
-			delete(l.accounts, id)
-		}
-	}
 }
 
 // Observe takes the reading of a subnet. One that began before the present one is ignored.
@@ -141,6 +137,15 @@ func (l *Ledger) Observe(snapshots ...*Snapshot) {
 		}
 	}
 	l.wake()
+}
+
+// Lost tells that EC2 shows a subnet no longer: nothing can be launched there.
+func (l *Ledger) Lost(subnet string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a, ok := l.accounts[subnet]; ok {
+		a.snapshot, a.stale = nil, true
+	}
 }
 
 // Snapshot of a subnet, nil before its first reading.
@@ -375,7 +380,7 @@ func (l *Ledger) Urgent(since time.Time) (launched, short bool) {
 func (l *Ledger) account(subnet string) *account {
 	a, ok := l.accounts[subnet]
 	if !ok {
-		a = &account{aside: map[string]*commitment{}}
+		a = &account{aside: map[string]*commitment{}, wanted: l.clock.Now()}
 		l.accounts[subnet] = a
 	}
 	return a

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -19,7 +20,10 @@ import (
 // Subnet as EC2 describes it, with what lies in it.
 type Subnet struct {
 	ID, VPC, Zone string
-	Usage         Usage
+	CIDR          netip.Prefix
+	// Capacity and Aside, what of it is set aside for nodes that do not hold it yet, of subnets that ENIConfigs name.
+	Capacity Capacity
+	Aside    Charge
 }
 
 // View is what the cluster and the VPC hold, as far as one PodNetwork is concerned.
@@ -107,11 +111,12 @@ func (r *resolver) zone(zone, vpc string) {
 			continue
 		}
 		subnet := r.view.Subnets[config.Spec.Subnet]
-		capacity := CapacityOf(subnet.Usage)
+		capacity := subnet.Capacity
 		r.resolution.Zones = append(r.resolution.Zones, v1alpha1.ZoneStatus{
-			Zone: zone, ENIConfig: config.Name, Subnet: subnet.ID, CIDR: subnet.Usage.CIDR.String(),
+			Zone: zone, ENIConfig: config.Name, Subnet: subnet.ID, CIDR: subnet.CIDR.String(),
 			FreePrefixes: int32(capacity.FreePrefixes), FreeAddresses: int32(capacity.FreeAddresses), //nolint:gosec // at most 65,536
 			Reserved: int32(capacity.Reserved), Fragmentation: int32(capacity.Fragmentation), //nolint:gosec // at most 65,536
+			CommittedPrefixes: int32(subnet.Aside.Blocks), CommittedAddresses: int32(subnet.Aside.Addresses), //nolint:gosec // nodes times what one needs
 		})
 	}
 }

@@ -21,7 +21,8 @@ func config(name, subnet string, groups ...string) eniconfig.ENIConfig {
 
 func twoZones(configs ...eniconfig.ENIConfig) podnetwork.View {
 	subnet := func(id, vpc, zone, cidr string) podnetwork.Subnet {
-		return podnetwork.Subnet{ID: id, VPC: vpc, Zone: zone, Usage: podnetwork.Usage{CIDR: netip.MustParsePrefix(cidr)}}
+		prefix := netip.MustParsePrefix(cidr)
+		return podnetwork.Subnet{ID: id, VPC: vpc, Zone: zone, CIDR: prefix, Capacity: podnetwork.CapacityOf(podnetwork.Usage{CIDR: prefix})}
 	}
 	nodeClass := ec2nodeclass.EC2NodeClass{}
 	nodeClass.Status.Subnets = []ec2nodeclass.Subnet{{ID: "subnet-na", Zone: "a"}, {ID: "subnet-nb", Zone: "b"}}

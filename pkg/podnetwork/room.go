@@ -67,6 +67,9 @@ func (r Room) Fits(need podcapacity.Need) bool { return !r.Known || r.Nodes(need
 
 // Explain why a need does not fit.
 func (r Room) Explain(need podcapacity.Need) string {
+	if !r.Known {
+		return "EC2 does not show it: does it exist?"
+	}
 	if r.Refused != "" {
 		return fmt.Sprintf("EC2 refused addresses of it with %s lately", r.Refused)
 	}

@@ -29,6 +29,8 @@ const (
 	AnnotationLaunchedENIConfig = Group + "/eni-config"
 	// AnnotationLaunchedPodSubnet is the id of that ENIConfig's subnet at launch.
 	AnnotationLaunchedPodSubnet = Group + "/pod-subnet"
+	// AnnotationLaunchedNeed is what of that subnet is set aside for the node: prefixes=7,addresses=0,enis=1.
+	AnnotationLaunchedNeed = Group + "/pod-need"
 	// AnnotationDriftVerdict is what the controller last found when it compared the above with the pod network. Writing it
 	// wakes Karpenter's drift check, which otherwise comes every five minutes.
 	AnnotationDriftVerdict = Group + "/drift-verdict"

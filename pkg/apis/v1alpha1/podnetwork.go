@@ -279,6 +279,11 @@ type ZoneStatus struct {
 	FreeAddresses int32 `json:"freeAddresses"`
 	// Reserved counts addresses in CIDR reservations of type prefix.
 	Reserved int32 `json:"reserved"`
+	// CommittedPrefixes and CommittedAddresses are free, and set aside for nodes that were launched and do not hold them yet.
+	// +optional
+	CommittedPrefixes int32 `json:"committedPrefixes,omitempty"`
+	// +optional
+	CommittedAddresses int32 `json:"committedAddresses,omitempty"`
 	// Fragmentation is the share of free addresses that lie in no free /28, in percent.
 	Fragmentation int32 `json:"fragmentation"`
 	// Nodes and Pods that are in the zone on this pod network.

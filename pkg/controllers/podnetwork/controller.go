@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/karpenter/pkg/events"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
@@ -37,10 +38,12 @@ const refreshInterval = time.Minute
 
 // Params of the controller.
 type Params struct {
-	Client   client.Client
-	EC2      EC2
-	Recorder events.Recorder
-	Clock    clock.Clock
+	Client client.Client
+	EC2    EC2
+	// PodSubnets is asked what is free in them.
+	PodSubnets *podsubnet.Reader
+	Recorder   events.Recorder
+	Clock      clock.Clock
 }
 
 // Controller reconciles PodNetworks.
@@ -51,7 +54,7 @@ type Controller struct {
 
 // NewController returns a controller that is not yet registered.
 func NewController(params Params) *Controller {
-	return &Controller{Params: params, vpc: vpcReader{ec2: params.EC2, cache: cache.New(describeTTL, describeTTL)}}
+	return &Controller{Params: params, vpc: vpcReader{ec2: params.EC2, podSubnets: params.PodSubnets, cache: cache.New(describeTTL, describeTTL)}}
 }
 
 // Register starts the controller with the manager. Everything that bears on a PodNetwork wakes all of them: there are few.
@@ -216,12 +219,12 @@ func setConditions(network *v1alpha1.PodNetwork, resolution podnetwork.Resolutio
 func setCapacity(conditions status.ConditionSet, network *v1alpha1.PodNetwork) {
 	singles := network.Spec.Addressing.PrefixDelegation == v1alpha1.Disabled
 	room := lo.ContainsBy(network.Status.Zones, func(z v1alpha1.ZoneStatus) bool {
-		return z.FreePrefixes > 0 || singles && z.FreeAddresses > 0
+		return z.FreePrefixes > z.CommittedPrefixes || singles && z.FreeAddresses > z.CommittedAddresses
 	})
 	if room {
 		conditions.SetTrue(v1alpha1.ConditionCapacityAvailable)
 		return
 	}
 	conditions.SetFalse(v1alpha1.ConditionCapacityAvailable, "PodSubnetsFull", lo.Ternary(len(network.Status.Zones) == 0,
-		"no zone has a usable ENIConfig", lo.Ternary(singles, "no pod subnet has a free address", "no pod subnet has a free /28")))
+		"no zone has a usable ENIConfig", lo.Ternary(singles, "no pod subnet has a free address that is not set aside for a node", "no pod subnet has a free /28 that is not set aside for a node")))
 }

@@ -327,7 +327,7 @@ func testWatches(w *world, config *rest.Config) {
 		Controller: controllerconfig.Controller{SkipNameValidation: awssdk.Bool(true)}, // go test -count
 	})
 	require.NoError(w, err)
-	controller := podnetwork.NewController(podnetwork.Params{Client: m.GetClient(), EC2: w.ec2, Recorder: w.recorder})
+	controller := podnetwork.NewController(podnetwork.Params{Client: m.GetClient(), EC2: w.ec2, PodSubnets: w.podSubnets(), Recorder: w.recorder})
 	require.NoError(w, controller.Register(w.Context(), m))
 	stopped := make(chan error, 1)
 	ctx := w.Context()

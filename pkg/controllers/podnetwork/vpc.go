@@ -15,6 +15,7 @@ import (
 	"github.com/patrickmn/go-cache"
 	"github.com/samber/lo"
 
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
@@ -25,14 +26,13 @@ const describeTTL = 15 * time.Second
 type EC2 interface {
 	DescribeSubnets(context.Context, *ec2.DescribeSubnetsInput, ...func(*ec2.Options)) (*ec2.DescribeSubnetsOutput, error)
 	DescribeSecurityGroups(context.Context, *ec2.DescribeSecurityGroupsInput, ...func(*ec2.Options)) (*ec2.DescribeSecurityGroupsOutput, error)
-	DescribeNetworkInterfaces(context.Context, *ec2.DescribeNetworkInterfacesInput, ...func(*ec2.Options)) (*ec2.DescribeNetworkInterfacesOutput, error)
-	GetSubnetCidrReservations(context.Context, *ec2.GetSubnetCidrReservationsInput, ...func(*ec2.Options)) (*ec2.GetSubnetCidrReservationsOutput, error)
 }
 
 // vpcReader reads subnets and security groups by filter, never by id: an id that does not exist would fail the whole call.
 type vpcReader struct {
-	ec2   EC2
-	cache *cache.Cache
+	ec2        EC2
+	podSubnets *podsubnet.Reader
+	cache      *cache.Cache
 }
 
 // read fills in the view's subnets and security groups.
@@ -56,18 +56,16 @@ func (r vpcReader) read(ctx context.Context, view *podnetwork.View) error {
 	if view.Subnets, err = cached(r.cache, key("subnets", all), func() (map[string]podnetwork.Subnet, error) { return r.subnets(ctx, names(all)) }); err != nil {
 		return err
 	}
+	if err := r.podSubnets.Ensure(ctx, names(pods)...); err != nil {
+		return err
+	}
 	view.Subnets = lo.Assign(view.Subnets) // a copy: what is added below must not reach the cache
 	for id := range pods {
-		subnet, ok := view.Subnets[id]
-		if !ok {
-			continue
+		subnet, exists := view.Subnets[id]
+		if snapshot := r.podSubnets.Ledger.Snapshot(id); exists && snapshot != nil {
+			subnet.Capacity, subnet.Aside = snapshot.Capacity, r.podSubnets.Ledger.Room(id).Aside
+			view.Subnets[id] = subnet
 		}
-		usage, err := cached(r.cache, "usage "+id, func() (podnetwork.Usage, error) { return r.usage(ctx, subnet) })
-		if err != nil {
-			return err
-		}
-		subnet.Usage = usage
-		view.Subnets[id] = subnet
 	}
 	return nil
 }
@@ -113,7 +111,7 @@ func (r vpcReader) subnets(ctx context.Context, ids []string) (map[string]podnet
 					return nil, fmt.Errorf("CIDR of subnet %s, %w", aws.ToString(s.SubnetId), err)
 				}
 				found[aws.ToString(s.SubnetId)] = podnetwork.Subnet{
-					ID: aws.ToString(s.SubnetId), VPC: aws.ToString(s.VpcId), Zone: aws.ToString(s.AvailabilityZone), Usage: podnetwork.Usage{CIDR: cidr},
+					ID: aws.ToString(s.SubnetId), VPC: aws.ToString(s.VpcId), Zone: aws.ToString(s.AvailabilityZone), CIDR: cidr,
 				}
 			}
 		}
@@ -136,56 +134,4 @@ func (r vpcReader) securityGroups(ctx context.Context, ids []string) (map[string
 		}
 	}
 	return found, nil
-}
-
-// usage reads what lies in a pod subnet: its ENIs' addresses and prefixes, and its CIDR reservations.
-func (r vpcReader) usage(ctx context.Context, subnet podnetwork.Subnet) (podnetwork.Usage, error) {
-	usage := podnetwork.Usage{CIDR: subnet.Usage.CIDR}
-	pages := ec2.NewDescribeNetworkInterfacesPaginator(r.ec2, &ec2.DescribeNetworkInterfacesInput{
-		Filters: filter("subnet-id", subnet.ID), MaxResults: aws.Int32(1000),
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return usage, fmt.Errorf("describing the ENIs of subnet %s, %w", subnet.ID, err)
-		}
-		for _, eni := range page.NetworkInterfaces {
-			for _, address := range eni.PrivateIpAddresses {
-				if ip, err := netip.ParseAddr(aws.ToString(address.PrivateIpAddress)); err == nil {
-					usage.Taken = append(usage.Taken, netip.PrefixFrom(ip, ip.BitLen()))
-				}
-			}
-			for _, prefix := range eni.Ipv4Prefixes {
-				if p, err := netip.ParsePrefix(aws.ToString(prefix.Ipv4Prefix)); err == nil {
-					usage.Taken = append(usage.Taken, p)
-				}
-			}
-		}
-	}
-	return usage, r.reservations(ctx, subnet.ID, &usage)
-}
-
-func (r vpcReader) reservations(ctx context.Context, id string, usage *podnetwork.Usage) error {
-	input := &ec2.GetSubnetCidrReservationsInput{SubnetId: aws.String(id)}
-	for {
-		page, err := r.ec2.GetSubnetCidrReservations(ctx, input)
-		if err != nil {
-			return fmt.Errorf("reading the CIDR reservations of subnet %s, %w", id, err)
-		}
-		for _, reservation := range page.SubnetIpv4CidrReservations {
-			p, err := netip.ParsePrefix(aws.ToString(reservation.Cidr))
-			if err != nil {
-				continue
-			}
-			if reservation.ReservationType == ec2types.SubnetCidrReservationTypePrefix {
-				usage.PrefixReservations = append(usage.PrefixReservations, p)
-			} else {
-				usage.ExplicitReservations = append(usage.ExplicitReservations, p)
-			}
-		}
-		if aws.ToString(page.NextToken) == "" {
-			return nil
-		}
-		input.NextToken = page.NextToken
-	}
 }

@@ -30,6 +30,8 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
+	podnet "github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 )
 
@@ -153,7 +155,11 @@ func (w *world) createNodeClass(name string) {
 
 // controller with nothing remembered of EC2's answers.
 func (w *world) controller() *podnetwork.Controller {
-	return podnetwork.NewController(podnetwork.Params{Client: w.Client, EC2: w.ec2, Recorder: w.recorder, Clock: clock.RealClock{}})
+	return podnetwork.NewController(podnetwork.Params{Client: w.Client, EC2: w.ec2, PodSubnets: w.podSubnets(), Recorder: w.recorder, Clock: clock.RealClock{}})
+}
+
+func (w *world) podSubnets() *podsubnet.Reader {
+	return &podsubnet.Reader{EC2: w.ec2, Ledger: podnet.NewLedger(clock.RealClock{}), Clock: clock.RealClock{}}
 }
 
 // reconcile returns the network as the API server has it afterwards.

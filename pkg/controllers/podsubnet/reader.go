@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podsubnet
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"k8s.io/utils/clock"
+
+	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+)
+
+const (
+	// filterValues is how many values EC2 takes in a filter.
+	filterValues = 200
+	// reservationsTTL keeps CIDR reservations, which take a call for each subnet and seldom change.
+	reservationsTTL = 5 * time.Minute
+)
+
+// EC2 is what is read of EC2. An *ec2.Client is one.
+type EC2 interface {
+	DescribeSubnets(context.Context, *ec2.DescribeSubnetsInput, ...func(*ec2.Options)) (*ec2.DescribeSubnetsOutput, error)
+	DescribeNetworkInterfaces(context.Context, *ec2.DescribeNetworkInterfacesInput, ...func(*ec2.Options)) (*ec2.DescribeNetworkInterfacesOutput, error)
+	GetSubnetCidrReservations(context.Context, *ec2.GetSubnetCidrReservationsInput, ...func(*ec2.Options)) (*ec2.GetSubnetCidrReservationsOutput, error)
+}
+
+// Reader reads pod subnets into the ledger. Everything that wants to know what lies in a pod subnet gets it from there: a
+// subnet is read once for all.
+type Reader struct {
+	EC2    EC2
+	Ledger *podnetwork.Ledger
+	Clock  clock.Clock
+
+	mu           sync.Mutex // one reading at a time
+	reservations map[string]reservationsOf
+}
+
+type reservationsOf struct {
+	podnetwork.Reservations
+	read time.Time
+}
+
+// Ensure that each of the subnets was read once; a subnet that does not exist stays without a snapshot. Many may ask at once: one
+// reads.
+func (r *Reader) Ensure(ctx context.Context, subnets ...string) error {
+	r.Ledger.Want(subnets...)
+	unread := func(id string) bool { return id == "" || r.Ledger.Snapshot(id) != nil }
+	if missing := slices.DeleteFunc(slices.Clone(subnets), unread); len(missing) == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if missing := slices.DeleteFunc(slices.Clone(subnets), unread); len(missing) > 0 {
+		return r.read(ctx, missing)
+	}
+	return nil
+}
+
+// Refresh reads all subnets that the ledger wants.
+func (r *Reader) Refresh(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.read(ctx, r.Ledger.Wanted())
+}
+
+func (r *Reader) read(ctx context.Context, subnets []string) error {
+	for chunk := range slices.Chunk(subnets, filterValues) {
+		if err := r.readChunk(ctx, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reader) readChunk(ctx context.Context, subnets []string) error {
+	began := r.Clock.Now()
+	cidrs, err := r.cidrs(ctx, subnets)
+	if err != nil {
+		return err
+	}
+	existing := slices.Sorted(maps.Keys(cidrs))
+	for _, id := range subnets {
+		if _, ok := cidrs[id]; !ok {
+			r.Ledger.Lost(id)
+		}
+	}
+	if len(existing) == 0 {
+		return nil
+	}
+	enis, err := r.enis(ctx, existing)
+	if err != nil {
+		return err
+	}
+	for _, id := range existing {
+		reservations, err := r.reservationsOf(ctx, id)
+		if err != nil {
+			return err
+		}
+		r.Ledger.Observe(podnetwork.NewSnapshot(id, cidrs[id], enis[id], reservations, began))
+	}
+	return nil
+}
+
+func filter(name string, values []string) []ec2types.Filter {
+	return []ec2types.Filter{{Name: aws.String(name), Values: values}}
+}
+
+// cidrs of the subnets that exist and have IPv4 addresses. They are asked for by filter: an id that does not exist would fail
+// the whole call.
+func (r *Reader) cidrs(ctx context.Context, subnets []string) (map[string]netip.Prefix, error) {
+	cidrs := map[string]netip.Prefix{}
+	pages := ec2.NewDescribeSubnetsPaginator(r.EC2, &ec2.DescribeSubnetsInput{Filters: filter("subnet-id", subnets)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("describing pod subnets, %w", err)
+		}
+		for _, s := range page.Subnets {
+			if cidr, err := netip.ParsePrefix(aws.ToString(s.CidrBlock)); err == nil { // not one that is for IPv6 only
+				cidrs[aws.ToString(s.SubnetId)] = cidr
+			}
+		}
+	}
+	return cidrs, nil
+}
+
+// enis in each subnet. Filters and pages take the call out of EC2's smaller request bucket.
+func (r *Reader) enis(ctx context.Context, subnets []string) (map[string][]podnetwork.ENI, error) {
+	enis := map[string][]podnetwork.ENI{}
+	pages := ec2.NewDescribeNetworkInterfacesPaginator(r.EC2, &ec2.DescribeNetworkInterfacesInput{
+		Filters: filter("subnet-id", subnets), MaxResults: aws.Int32(1000),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("describing the ENIs of pod subnets, %w", err)
+		}
+		for i := range page.NetworkInterfaces {
+			id := aws.ToString(page.NetworkInterfaces[i].SubnetId)
+			enis[id] = append(enis[id], eniOf(&page.NetworkInterfaces[i]))
+		}
+	}
+	return enis, nil
+}
+
+// eniOf an interface that is attached, or that a node's agent has made and will attach.
+func eniOf(described *ec2types.NetworkInterface) podnetwork.ENI {
+	var out podnetwork.ENI
+	if attachment := described.Attachment; attachment != nil {
+		out.Instance, out.Primary = aws.ToString(attachment.InstanceId), aws.ToInt32(attachment.DeviceIndex) == 0
+	} else {
+		for _, tag := range described.TagSet {
+			if aws.ToString(tag.Key) == eni.TagInstance {
+				out.Instance = aws.ToString(tag.Value)
+			}
+		}
+	}
+	for _, address := range described.PrivateIpAddresses {
+		if ip, err := netip.ParseAddr(aws.ToString(address.PrivateIpAddress)); err == nil && ip.Is4() {
+			out.Addresses = append(out.Addresses, netip.PrefixFrom(ip, ip.BitLen()))
+		}
+	}
+	for _, prefix := range described.Ipv4Prefixes {
+		if p, err := netip.ParsePrefix(aws.ToString(prefix.Ipv4Prefix)); err == nil {
+			out.Prefixes = append(out.Prefixes, p)
+		}
+	}
+	return out
+}
+
+func (r *Reader) reservationsOf(ctx context.Context, subnet string) (podnetwork.Reservations, error) {
+	now := r.Clock.Now()
+	if known, ok := r.reservations[subnet]; ok && now.Sub(known.read) < reservationsTTL && r.Ledger.Room(subnet).Refused == "" {
+		return known.Reservations, nil
+	}
+	found := reservationsOf{read: now}
+	input := &ec2.GetSubnetCidrReservationsInput{SubnetId: aws.String(subnet)}
+	for {
+		page, err := r.EC2.GetSubnetCidrReservations(ctx, input)
+		if err != nil {
+			return found.Reservations, fmt.Errorf("reading the CIDR reservations of pod subnet %s, %w", subnet, err)
+		}
+		for _, reservation := range page.SubnetIpv4CidrReservations {
+			p, err := netip.ParsePrefix(aws.ToString(reservation.Cidr))
+			switch {
+			case err != nil:
+			case reservation.ReservationType == ec2types.SubnetCidrReservationTypePrefix:
+				found.Prefix = append(found.Prefix, p)
+			default:
+				found.Explicit = append(found.Explicit, p)
+			}
+		}
+		if aws.ToString(page.NextToken) == "" {
+			break
+		}
+		input.NextToken = page.NextToken
+	}
+	if r.reservations == nil {
+		r.reservations = map[string]reservationsOf{}
+	}
+	r.reservations[subnet] = found
+	return found.Reservations, nil
+}

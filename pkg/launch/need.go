@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	"github.com/aws/karpenter-provider-aws/pkg/operator/options"
+	"sigs.k8s.io/karpenter/pkg/cloudprovider"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+)
+
+// NeedOf an instance type that InstanceTypes resolved for the network.
+func NeedOf(ctx context.Context, network *v1alpha1.PodNetwork, it *cloudprovider.InstanceType) podcapacity.Need {
+	return need(ctx, network, func(label string) string { return it.Requirements.Get(label).Any() })
+}
+
+// NeedOfNode reads the same from the labels of a node, or of its NodeClaim.
+func NeedOfNode(ctx context.Context, network *v1alpha1.PodNetwork, labels map[string]string) podcapacity.Need {
+	return need(ctx, network, func(label string) string { return labels[label] })
+}
+
+// MostOf needs is enough for each of the instance types.
+func MostOf(ctx context.Context, network *v1alpha1.PodNetwork, instanceTypes cloudprovider.InstanceTypes) podcapacity.Need {
+	var most podcapacity.Need
+	for _, it := range instanceTypes {
+		n := NeedOf(ctx, network, it)
+		most = podcapacity.Need{Prefixes: max(most.Prefixes, n.Prefixes), Addresses: max(most.Addresses, n.Addresses), ENIs: max(most.ENIs, n.ENIs)}
+	}
+	return most
+}
+
+func need(ctx context.Context, network *v1alpha1.PodNetwork, label func(string) string) podcapacity.Need {
+	number := func(key string) int {
+		value, err := strconv.Atoi(label(key))
+		if err != nil {
+			return 0
+		}
+		return value
+	}
+	prefixCapable := label(ec2nodeclass.LabelInstanceHypervisor) == string(ec2types.InstanceTypeHypervisorNitro) ||
+		strings.HasPrefix(label(ec2nodeclass.LabelInstanceSize), "metal")
+	return podcapacity.NodeNeed{
+		MaxPods:   number(v1alpha1.LabelMaxPods),
+		PodENIs:   number(v1alpha1.LabelENIs) - 1 - options.FromContext(ctx).ReservedENIs,
+		IPsPerENI: number(v1alpha1.LabelIPsPerENI),
+		Prefixes:  prefixCapable && network.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled,
+		Static:    network.Spec.Addressing.Allocation == v1alpha1.AllocationStatic,
+		WholeENIs: network.Spec.Agent == v1alpha1.AgentVPCCNI,
+	}.Most()
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podnetwork
+
+import (
+	"fmt"
+	"strings"
+
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+)
+
+// needFormat of v1alpha1.AnnotationLaunchedNeed.
+const needFormat = "prefixes=%d,addresses=%d,enis=%d"
+
+// NeedStamp says on a NodeClaim what is set aside for its node.
+func NeedStamp(need podcapacity.Need) map[string]string {
+	return map[string]string{v1alpha1.AnnotationLaunchedNeed: fmt.Sprintf(needFormat, need.Prefixes, need.Addresses, need.ENIs)}
+}
+
+// Recall tells the ledger what a launched NodeClaim's stamps say. Of one that is not launched or has no stamps they say nothing,
+// and it returns false.
+func Recall(ledger *Ledger, claim *karpv1.NodeClaim) bool {
+	subnet, instance := claim.Annotations[v1alpha1.AnnotationLaunchedPodSubnet], InstanceOf(claim)
+	var need podcapacity.Need
+	if _, err := fmt.Sscanf(claim.Annotations[v1alpha1.AnnotationLaunchedNeed], needFormat, &need.Prefixes, &need.Addresses, &need.ENIs); err != nil ||
+		subnet == "" || instance == "" {
+		return false
+	}
+	ledger.Stamped(claim.Name, subnet, need, instance)
+	return true
+}
+
+// InstanceOf a NodeClaim: the last part of its provider id, as in aws:///us-east-1a/i-0123456789abcdef0. "" where there is none.
+func InstanceOf(claim *karpv1.NodeClaim) string {
+	id := claim.Status.ProviderID
+	return id[strings.LastIndexByte(id, '/')+1:]
+}
