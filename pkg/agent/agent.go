@@ -109,7 +109,7 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 		cfg.Region = a.instance.Region
 	}
 	a.enis = &eni.Client{EC2: ec2.NewFromConfig(a.metrics.instrument(cfg)), InstanceID: a.instance.ID, Cluster: opts.ClusterName}
-	if a.kube, err = a.connect(ctx, config, clientset); err != nil {
+	if a.kube, err = a.connect(ctx, config); err != nil {
 		return nil, err
 	}
 	return a, nil

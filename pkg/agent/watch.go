@@ -37,7 +37,7 @@ func newScheme() *runtime.Scheme {
 }
 
 // connect starts a cache of this node's own objects and of the few that are for all nodes. Each change wakes the loop.
-func (a *Agent) connect(ctx context.Context, config *rest.Config, clientset kubernetes.Interface) (client.Reader, error) {
+func (a *Agent) connect(ctx context.Context, config *rest.Config) (client.Reader, error) {
 	own := func(field string) cache.ByObject {
 		return cache.ByObject{Field: fields.OneTermEqualSelector(field, a.opts.NodeName)}
 	}
