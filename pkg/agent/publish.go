@@ -64,6 +64,11 @@ func (a *Agent) publish(ctx context.Context, s settings) error {
 	if err := errors.Join(err, a.write(doc)); err != nil {
 		return err
 	}
+	return a.announce(doc)
+}
+
+// announce makes the node Ready, once there are addresses for its pods.
+func (a *Agent) announce(doc *pool.Document) error {
 	if doc.Capacity() == 0 || a.configured {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
@@ -146,6 +148,44 @@ func TestAddWiresThePodAndDelTakesItDown(t *testing.T) {
 	gone := *args
 	gone.Netns = "/run/netns/never-was"
 	require.NoError(t, cni.Del(&gone), "nor one without the namespace")
+}
+
+// aws-node's DEL asks its daemon, and takes another way for addresses of prefixes (amazon-vpc-cni-k8s #2487). There is no agent in these
+// tests.
+func TestDelNeverLeavesALeaseThoughTheAgentIsAway(t *testing.T) {
+	for _, from := range []string{"100.64.0.16/28", "100.64.0.40/32"} {
+		dir := node(t, from)
+		store, err := lease.Open(dir)
+		require.NoError(t, err)
+		args := call(t, dir)
+		_, err = add(t, args)
+		require.NoError(t, err)
+		held, err := store.List()
+		require.NoError(t, err)
+		require.Len(t, held, 1, from)
+		require.NoError(t, os.Remove(filepath.Join(dir, "pool.json")), "nor is there what it published")
+		require.NoError(t, cni.Del(args))
+		held, err = store.List()
+		require.NoError(t, err)
+		require.Empty(t, held, from)
+		require.Empty(t, podRoutes(t))
+	}
+}
+
+// udev gives links a MAC of its own where the kernel drew one (MACAddressPolicy=persistent; amazon-vpc-cni-k8s #2103): the pod's
+// neighbour entry is wrong then. A MAC that was set stays.
+func TestUdevFindsNoDrawnMACToRewrite(t *testing.T) {
+	const set = "3" // NET_ADDR_SET
+	args := call(t, node(t, "100.64.0.16/28"))
+	result, err := add(t, args)
+	require.NoError(t, err)
+	name := result["interfaces"].([]any)[0].(map[string]any)["name"].(string)
+	require.NoError(t, unix.Mount("sysfs", "/sys", "sysfs", 0, ""), "in the tests' own mount namespace")
+	t.Cleanup(func() { require.NoError(t, unix.Unmount("/sys", unix.MNT_DETACH)) })
+	kind, err := os.ReadFile(filepath.Join("/sys/class/net", name, "addr_assign_type"))
+	require.NoError(t, err)
+	require.Equal(t, set, strings.TrimSpace(string(kind)))
+	require.NoError(t, cni.Del(args))
 }
 
 func TestAddAfterAHalfDoneAddGivesTheSameAddress(t *testing.T) {

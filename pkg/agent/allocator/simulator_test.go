@@ -224,6 +224,35 @@ func TestADemandThatComesBackKeepsWhatIsOnItsWay(t *testing.T) {
 	c.truth()
 }
 
+// aws-node keeps running totals, and subtracts those of an ENI that it removes by force twice (v1.23.1, RemoveENIFromDataStore).
+func TestAnENIThatSomebodyTookAwayIsNotSubtractedTwice(t *testing.T) {
+	c := newCluster(t, "10.0.32.0/19")
+	c.waiting = 160
+	c.loop()
+	require.Zero(t, c.waiting)
+	enis := c.allocator.ENIs()
+	require.Len(t, enis, 2)
+	taken := enis[1]
+	for a := range c.leases { // its pods ended
+		if slices.ContainsFunc(taken.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			delete(c.leases, a)
+		}
+	}
+	_, err := c.api.DetachNetworkInterface(t.Context(), &ec2.DetachNetworkInterfaceInput{AttachmentId: aws.String(taken.AttachmentID)})
+	require.NoError(t, err)
+	require.EventuallyWithT(t, func(check *assert.CollectT) {
+		_, err := c.api.DeleteNetworkInterface(t.Context(), &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: aws.String(taken.ID)})
+		assert.NoError(check, err)
+	}, 20*time.Second, 20*time.Millisecond)
+	c.run(30 * time.Minute)
+	prefixes, _ := c.truth()
+	result, err := c.step()
+	require.NoError(t, err)
+	total, leased, cooling := result.Input.Usage()
+	require.Equal(t, []int{16 * len(prefixes), len(c.leases), 0}, []int{total, leased, cooling})
+	require.GreaterOrEqual(t, total, len(c.leases)+16)
+}
+
 func TestALostReplyToAssignDoesNotDouble(t *testing.T) {
 	c := newCluster(t, "10.0.32.0/19")
 	c.waiting = 1

@@ -52,12 +52,12 @@ func keep(t *testing.T, state datapath.State) *datapath.Keeper {
 func keepEvery(t *testing.T, state datapath.State, period time.Duration) *datapath.Keeper {
 	t.Helper()
 	k := &datapath.Keeper{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Period: period}
-	run(t, k, state)
+	run(t, k)
+	require.NoError(t, k.Apply(state))
 	return k
 }
 
-// run a Keeper that has applied the state.
-func run(t *testing.T, k *datapath.Keeper, state datapath.State) {
+func run(t *testing.T, k *datapath.Keeper) {
 	t.Helper()
 	k.Repaired = func(changes []datapath.Change) {
 		repairs.Lock()
@@ -73,7 +73,6 @@ func run(t *testing.T, k *datapath.Keeper, state datapath.State) {
 		cancel()
 		running.Wait()
 	})
-	require.NoError(t, k.Apply(state))
 }
 
 // kernel is what the kernel holds of our things, a line each, sorted.
@@ -272,7 +271,9 @@ func TestAProgramThatUndoesEveryRepairIsNamedOnceAndNotFoughtAtFullSpeed(t *test
 		assert.Equal(t, datapath.KindRule, c.Kind)
 		contested.Add(1)
 	}
-	run(t, k, node(t))
+	state := node(t)
+	run(t, k)
+	require.NoError(t, k.Apply(state))
 	wanted := kernel(t)
 	require.Eventually(t, func() bool {
 		deleteRules(t, 1024)

@@ -210,3 +210,16 @@ func TestAForeignENIIsNotOurs(t *testing.T) {
 		require.False(t, e.Ours, "%+v", e)
 	}
 }
+
+// aws-node logs another error than the one of the call (v1.23.1, freeENI).
+func TestAFailedDetachNeverHidesWhatEC2Said(t *testing.T) {
+	w := newWorld(t, "10.0.32.0/19")
+	created, err := w.create(t.Context(), pool.Prefix, 1)
+	require.NoError(t, err)
+	w.fault(t, simulator.Fault{Times: 1, Error: &simulator.ErrorFault{Action: "DetachNetworkInterface", Code: "UnauthorizedOperation"}})
+	err = w.client.Detach(t.Context(), created)
+	require.ErrorContains(t, err, created.ID)
+	require.Equal(t, eni.Unauthorized, eni.Classify(err))
+	require.Contains(t, eni.Brief(err), "UnauthorizedOperation")
+	require.NoError(t, w.client.Detach(t.Context(), created), "and it is tried again")
+}

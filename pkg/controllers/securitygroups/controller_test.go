@@ -9,6 +9,7 @@ import (
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -22,9 +23,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/awslabs/operatorpkg/status"
-
+	"github.com/dovetail-dev/dovetail/charts/chartstest"
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
+	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/securitygroups"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
@@ -33,7 +34,8 @@ import (
 // TestAChangeOfGroupsLeavesNoAttachedENIBehind runs one API server for all: each test has its own account, and leaves the cluster
 // empty.
 func TestAChangeOfGroupsLeavesNoAttachedENIBehind(t *testing.T) {
-	config := startCluster(t)
+	config := chartstest.StartAPIServer(t)
+	apis.Register(scheme.Scheme)
 	for name, test := range map[string]func(*world){
 		"each pod ENI of the ENIConfig's nodes follows it, once":           testFollows,
 		"without groups the primary ENI's hold":                            testPrimary,

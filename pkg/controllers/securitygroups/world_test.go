@@ -21,9 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -31,38 +29,16 @@ import (
 	"k8s.io/client-go/tools/record"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/karpenter/pkg/events"
 
-	"github.com/dovetail-dev/dovetail/charts"
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
-	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/securitygroups"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
 
 const cluster = "test"
-
-// startCluster starts an API server that knows PodNetworks and ENIConfigs.
-func startCluster(t *testing.T) *rest.Config {
-	t.Helper()
-	config := controlplanetest.Start(t)
-	own, err := charts.Render(charts.CRDs, charts.Release{Name: charts.CRDs})
-	require.NoError(t, err)
-	var crds []*apiextensionsv1.CustomResourceDefinition
-	for _, object := range own {
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, crd))
-		crds = append(crds, crd)
-	}
-	_, err = envtest.InstallCRDs(config, envtest.CRDInstallOptions{CRDs: crds})
-	require.NoError(t, err)
-	apis.Register(scheme.Scheme)
-	return config
-}
 
 // world is a cluster and an account for one test: PodNetwork and ENIConfig default, a VPC with groups first and second, another
 // VPC with group foreign, and a controller whose clock the test turns.
