@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/vishvananda/netlink"
 	vishnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -64,7 +65,7 @@ func RouterEnd(eniID string) string { return shortName("v", eniID) }
 func (r *router) applyCables(cables map[string]cable) error {
 	var missing []string
 	err := netns.Do(r.path, func() error {
-		links, err := netlink.LinkList()
+		links, err := netlinksafe.LinkList()
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/vishvananda/netlink"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
@@ -24,7 +25,7 @@ func (n *Network) applyPeerings(s aws.Snapshot) error {
 	}
 	for _, r := range n.routers {
 		err := netns.Do(r.path, func() error {
-			links, err := netlink.LinkList()
+			links, err := netlinksafe.LinkList()
 			if err != nil {
 				return err
 			}

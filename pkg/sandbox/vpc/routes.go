@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -127,7 +128,7 @@ func (r *router) applyTableRules() error {
 	for _, number := range r.tables {
 		wanted[number] = true
 	}
-	present, err := netlink.RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Priority: rulePriority}, netlink.RT_FILTER_PRIORITY)
+	present, err := netlinksafe.RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Priority: rulePriority}, netlink.RT_FILTER_PRIORITY)
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (w routes) add(table int, route netlink.Route) {
 // apply makes the routes of the calling thread's namespace what they should be, by difference.
 func (w routes) apply() error {
 	filter := &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_UNSPEC}
-	present, err := netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	present, err := netlinksafe.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return err
 	}
