@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"sync"
 	"testing"
 	"time"
@@ -164,16 +165,22 @@ func (c *crash) checkOnce() {
 // settle starts the agent, lets it work, and compares everything.
 func (c *crash) settle() {
 	i := c.instance
-	i.startAgent(c.T, agentBinary())
 	if err := i.gc(c.living(), 1+time.Duration(c.random.Int64N(int64(c.typical)))); err != nil {
 		require.ErrorIs(c, err, errKilled) // the next one goes on
 	}
 	require.NoError(c, i.gc(c.living(), 0))
-	eventually(c.T, func(check *assert.CollectT) {
-		i.checkEC2(check)
-		i.checkKernel(check, c.living())
-	})
-	i.killAgent()
+	for compared := false; !compared; { // again, when the last kill came while it fetched more still
+		i.startAgent(c.T, agentBinary())
+		eventually(c.T, func(check *assert.CollectT) {
+			i.checkEC2(check)
+			i.checkKernel(check, c.living())
+		})
+		i.killAgent()
+		compared = holds(func(t require.TestingT) {
+			i.checkEC2(t)
+			i.checkKernel(t, c.living())
+		})
+	}
 
 	doc := i.pool(c)
 	for _, p := range c.living() {
@@ -200,4 +207,25 @@ func (c *crash) settle() {
 		given[a] = true
 	}
 	require.Len(c, given, doc.Capacity(), "each address of the pool can be given")
+}
+
+// holds tells whether a check passes.
+func holds(check func(require.TestingT)) bool {
+	t := &probe{}
+	done := make(chan struct{})
+	go func() { // FailNow ends the goroutine
+		defer close(done)
+		check(t)
+	}()
+	<-done
+	return !t.failed
+}
+
+type probe struct{ failed bool }
+
+func (p *probe) Errorf(string, ...any) { p.failed = true }
+
+func (p *probe) FailNow() {
+	p.failed = true
+	goruntime.Goexit()
 }

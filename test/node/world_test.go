@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -39,7 +41,10 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/vpc"
 )
 
-func TestMain(m *testing.M) { netnstest.Main(m) }
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard())
+	netnstest.Main(m)
+}
 
 const (
 	zone = "us-east-1a"
@@ -191,7 +196,7 @@ func (w *world) createENIConfig(t *testing.T) {
 	require.NoError(t, w.kube.Create(t.Context(), &eniconfig.ENIConfig{ObjectMeta: metav1.ObjectMeta{Name: zone}, Spec: eniconfig.ENIConfigSpec{Subnet: w.pods}}))
 }
 
-// network makes the PodNetwork of all nodes warm so many prefixes; addresses rest for a second.
+// warm makes the PodNetwork of all nodes warm so many prefixes; addresses rest for a second.
 func (w *world) warm(t *testing.T, prefixes int32) {
 	t.Helper()
 	network := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "default"}, Spec: v1alpha1.PodNetworkSpec{
@@ -230,7 +235,11 @@ func (w *world) terminate(t *testing.T, i *instance) {
 	t.Helper()
 	_, err := w.ec2.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{i.id}})
 	require.NoError(t, err)
-	eventually(t, func(c *assert.CollectT) { require.Empty(c, w.enis(c, i), "ENIs that the instance left") })
+	eventually(t, func(c *assert.CollectT) {
+		for _, n := range w.enis(c, i) {
+			require.Fail(c, "the instance left an ENI", "%s is %s", *n.NetworkInterfaceId, n.Status)
+		}
+	})
 	require.NoError(t, w.kube.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: i.name}}))
 }
 
