@@ -89,7 +89,7 @@ test-clients: build controlplane $(UPSTREAM) $(HELM) ## Check the sandbox with t
 REGRESSION := $(BIN)/karpenter-regression.test
 .PHONY: test-upstream
 test-upstream: build controlplane $(REGRESSION) ## Run core's regression suite on sandboxes: 99 specs, an hour; FOCUS and SKIP are regular expressions.
-	$(GO) run ./test/upstream --bin-dir $(BIN) --suite $(REGRESSION) --focus '$(FOCUS)' --skip '$(SKIP)' $(UPSTREAM_FLAGS)
+	$(GO) run ./test/upstream --bin-dir $(BIN) --suite $(REGRESSION) --focus '$(value FOCUS)' --skip '$(value SKIP)' $(UPSTREAM_FLAGS)
 
 $(REGRESSION): go.mod
 	cd "$$($(GO) list -m -f '{{.Dir}}' sigs.k8s.io/karpenter)" && $(GO) test -c -trimpath -ldflags '-s -w' -o $@ ./test/suites/regression
