@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,6 +77,21 @@ func TestANodeServesItsPods(t *testing.T) {
 			require.NoError(c, err)
 			require.Equal(c, corev1.ConditionTrue, readyCondition(node).Status)
 		})
+	})
+	t.Run("a condition that another program keeps on the node stays", func(t *testing.T) {
+		const theirs = `{"status": {"conditions": [{"type": "Theirs", "status": "True"}]}}`
+		_, err := m.client.CoreV1().Nodes().PatchStatus(t.Context(), m.node, []byte(theirs))
+		require.NoError(t, err)
+		for range 2 { // the kubelet knows of it by the answer to its next report
+			before := m.heartbeat(t)
+			eventually(t, func(c *assert.CollectT) {
+				require.NoError(c, os.WriteFile(filepath.Join(m.confDir, "touched"), nil, 0o600)) // it reports at once
+				require.True(c, m.heartbeat(t).After(before))
+			})
+		}
+		node, err := m.client.CoreV1().Nodes().Get(t.Context(), m.node, metav1.GetOptions{})
+		require.NoError(t, err)
+		require.True(t, slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == "Theirs" && c.Status == corev1.ConditionTrue }))
 	})
 	t.Run("the pod gets the address that the plugin gave, once it can", func(t *testing.T) {
 		m.publishPool(t)
@@ -319,6 +335,13 @@ func (m *machine) ask(t *testing.T, what, name string) string {
 
 func (m *machine) netns(pod *corev1.Pod) string {
 	return filepath.Join(kubelet.NetNSDir, string(pod.UID))
+}
+
+func (m *machine) heartbeat(t *testing.T) time.Time {
+	t.Helper()
+	node, err := m.client.CoreV1().Nodes().Get(t.Context(), m.node, metav1.GetOptions{})
+	require.NoError(t, err)
+	return readyCondition(node).LastHeartbeatTime.Time
 }
 
 func readyCondition(node *corev1.Node) corev1.NodeCondition {

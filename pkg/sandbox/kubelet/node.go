@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -129,7 +130,7 @@ func (k *Kubelet) updateStatus(ctx context.Context) error {
 	return nil
 }
 
-// conditions in the kubelet's words. Times of transition are kept from those that were.
+// conditions in the kubelet's words. Times of transition are kept from those that were, and so are the conditions of others.
 func (k *Kubelet) conditions(before []corev1.NodeCondition) []corev1.NodeCondition {
 	conditions := Conditions(k.network.err())
 	for i := range conditions {
@@ -137,6 +138,12 @@ func (k *Kubelet) conditions(before []corev1.NodeCondition) []corev1.NodeConditi
 			if old.Type == conditions[i].Type && old.Status == conditions[i].Status {
 				conditions[i].LastTransitionTime = old.LastTransitionTime
 			}
+		}
+	}
+	for _, old := range before {
+		own := slices.ContainsFunc(conditions, func(c corev1.NodeCondition) bool { return c.Type == old.Type })
+		if !own {
+			conditions = append(conditions, old)
 		}
 	}
 	return conditions
