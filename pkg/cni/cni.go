@@ -49,7 +49,9 @@ func Main(about string) {
 	// A call does one thing after the other. With more threads than that the runtime looks for work that there is none of, and
 	// the calls of a burst take the CPUs from each other.
 	runtime.GOMAXPROCS(1)
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: Add, Del: Del, Check: Check, GC: GC, Status: Status},
+	skel.PluginMainFuncs(skel.CNIFuncs{
+		Add: reported(VerbAdd, Add), Del: reported(VerbDel, Del), Check: reported(VerbCheck, Check), GC: reported(VerbGC, GC), Status: reported(VerbStatus, Status),
+	},
 		version.PluginSupports("0.4.0", "1.0.0", "1.1.0"), about)
 }
 
