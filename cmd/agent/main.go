@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The agent runs on every node of a pod network and gives it addresses.
+// The agent runs on every node of a pod network and gives it addresses. `agent status` prints what the one that runs here has.
 package main
 
 import (
@@ -16,9 +16,19 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent"
+	"github.com/dovetail-dev/dovetail/pkg/agent/status"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "status" {
+		command := status.NewCommand()
+		command.SetArgs(os.Args[2:])
+		if err := command.Execute(); err != nil {
+			fmt.Fprintln(os.Stderr, "agent status:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -68,6 +69,14 @@ type Agent struct {
 	notBefore  time.Time // of the next request to EC2 for more
 	lacking    *pool.Shortage
 	configured bool // the conflist is written
+	// use and waiting pods of the last step; use is nil when it ended before.
+	use     *usage
+	waiting int
+
+	condition *conditionWriter
+	targets   *pool.Targets // as the pod network says now
+	view      atomic.Pointer[view]
+	errors    recent
 
 	wake chan struct{}
 	asks chan ask
@@ -97,7 +106,9 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 		return nil, err
 	}
 	a.events = newRecorder(ctx, clientset, opts.NodeName)
-	a.kernel = &datapath.Keeper{Pods: a.wiredPods, Log: log, LinksChanged: a.poke, Contested: a.contested}
+	a.kernel = &datapath.Keeper{
+		Pods: a.wiredPods, Log: log, LinksChanged: a.poke, Repaired: a.metrics.repaired, Contested: a.contested, Failed: a.kernelFailed,
+	}
 	a.resume()
 	go a.keepKernel(ctx)
 	go a.collect(ctx, clientset)
@@ -112,6 +123,7 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	if a.kube, err = a.connect(ctx, config); err != nil {
 		return nil, err
 	}
+	a.condition = newConditionWriter(clientset, opts.NodeName, a.node, log)
 	return a, nil
 }
 
@@ -120,6 +132,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.serve(ctx); err != nil {
 		return err
 	}
+	go a.condition.run(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var waiting []ask
@@ -140,6 +153,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			a.fail(err)
 		}
+		a.report()
 		waiting = a.answer(waiting, err)
 		timer.Reset(a.wait(next))
 	}

@@ -18,14 +18,16 @@ import (
 // step looks at everything once and does at most one thing with EC2. It says when the next step is due by itself, zero when
 // it does not know.
 func (a *Agent) step(ctx context.Context, asks int) (next time.Time, err error) {
-	node := &corev1.Node{}
-	if err := a.kube.Get(ctx, client.ObjectKey{Name: a.opts.NodeName}, node); err != nil {
-		return next, fmt.Errorf("reading node %s: %w", a.opts.NodeName, err)
+	a.use = nil
+	node, err := a.node(ctx)
+	if err != nil {
+		return next, err
 	}
 	s, err := a.settings(ctx, node)
 	if err != nil {
 		return next, err
 	}
+	a.targets = &s.targets
 	if err := a.choose(ctx, s); err != nil {
 		return next, err
 	}
@@ -58,6 +60,15 @@ func (a *Agent) step(ctx context.Context, asks int) (next time.Time, err error) 
 	}
 	a.satisfied()
 	return result.At, nil
+}
+
+// node is this one's object, as the cache has it.
+func (a *Agent) node(ctx context.Context) (*corev1.Node, error) {
+	node := &corev1.Node{}
+	if err := a.kube.Get(ctx, client.ObjectKey{Name: a.opts.NodeName}, node); err != nil {
+		return nil, fmt.Errorf("reading node %s: %w", a.opts.NodeName, err)
+	}
+	return node, nil
 }
 
 // choose the source of addresses. A node of static allocation whose launch could bring none allocates dynamically, unless its label
@@ -97,9 +108,10 @@ func (a *Agent) demand(ctx context.Context, node *corev1.Node, s settings, asks 
 	if err != nil {
 		return allocator.Demand{}, err
 	}
+	a.use, a.waiting = &use, max(waiting, asks)
 	return allocator.Demand{
 		Geometry: geometry, MaxENIs: a.opts.MaxENIs, ReservedENIs: a.opts.ReservedENIs, Prefixes: s.prefixes, Targets: s.targets,
-		MaxPods: int(node.Status.Capacity.Pods().Value()), Waiting: max(waiting, asks),
+		MaxPods: int(node.Status.Capacity.Pods().Value()), Waiting: a.waiting,
 		Leased: use.leased(), Cooling: use.cooling, UsageUnknown: !use.complete, Published: a.published,
 		Place: func(ctx context.Context) (allocator.Place, error) { return a.place(ctx, node, s) },
 	}, nil

@@ -27,6 +27,26 @@ type Options struct {
 // ParseOptions reads flags, and the environment where a flag is not given.
 func ParseOptions(args []string) (Options, error) {
 	var o Options
+	flags := o.flags()
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := variable(f)
+		if value, ok := os.LookupEnv(name); ok && !f.Changed {
+			if err := f.Value.Set(value); err != nil {
+				errs = append(errs, fmt.Errorf("%s=%q: %w", name, value, err))
+			}
+		}
+	})
+	return o, errors.Join(errors.Join(errs...), o.validate())
+}
+
+// variable of the environment for a flag.
+func variable(f *pflag.Flag) string { return strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")) }
+
+func (o *Options) flags() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("agent", pflag.ContinueOnError)
 	flags.StringVar(&o.NodeName, "node-name", "", "name of the Node object of this node (required)")
 	flags.StringVar(&o.ClusterName, "cluster-name", "", "name of the EKS cluster, for the tags of ENIs (required)")
@@ -37,19 +57,7 @@ func ParseOptions(args []string) (Options, error) {
 	flags.IntVar(&o.MTU, "mtu", 9001, "MTU of ENIs and pods, 576 to 9001")
 	flags.IntVar(&o.MaxENIs, "max-enis", 0, "most ENIs that the node may have, the primary one included; 0: what the instance type takes")
 	flags.IntVar(&o.ReservedENIs, "reserved-enis", 0, "ENIs that are left to others, besides the primary one; as the controller's RESERVED_ENIS")
-	if err := flags.Parse(args); err != nil {
-		return o, err
-	}
-	var errs []error
-	flags.VisitAll(func(f *pflag.Flag) {
-		name := strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		if value, ok := os.LookupEnv(name); ok && !f.Changed {
-			if err := f.Value.Set(value); err != nil {
-				errs = append(errs, fmt.Errorf("%s=%q: %w", name, value, err))
-			}
-		}
-	})
-	return o, errors.Join(errors.Join(errs...), o.validate())
+	return flags
 }
 
 func (o Options) validate() error {

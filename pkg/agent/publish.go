@@ -57,7 +57,7 @@ func (a *Agent) publish(ctx context.Context, s settings) error {
 	}
 	err := errors.Join(a.keep(state), a.kernel.Apply(state))
 	if err != nil {
-		err = fmt.Errorf("datapath: %w", err)
+		err = &eni.Error{Reason: dataPathFailed, Message: fmt.Sprintf("the kernel cannot be made right for pods: %v", err)}
 		before, _ := pool.Read(a.opts.StateDir) // nil when there is none
 		doc.Confine(before)
 	}

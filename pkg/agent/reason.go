@@ -35,20 +35,39 @@ func (a *Agent) fail(err error) {
 // lack records a reason where people look: the node's events and the plugin's error.
 func (a *Agent) lack(err error) {
 	lacking := &pool.Shortage{Reason: string(eni.Classify(err)), Message: err.Error(), Since: time.Now()}
-	if a.lacking == nil || a.lacking.Message != lacking.Message {
-		a.notice(eni.Reason(lacking.Reason), lacking.Message)
-		a.lacking = lacking
-		a.poke()
+	if a.lacking != nil && a.lacking.Message == lacking.Message {
+		a.count(eni.Reason(lacking.Reason), lacking.Message)
+		return
 	}
+	a.notice(eni.Reason(lacking.Reason), lacking.Message)
+	a.lacking = lacking
+	a.poke()
+}
+
+// count a failure, for metrics and for the status.
+func (a *Agent) count(reason eni.Reason, message string) {
+	a.metrics.failures.WithLabelValues(string(reason)).Inc()
+	a.errors.add(string(reason), message, time.Now())
+}
+
+// kernelFailed is called by whoever looks at the kernel.
+func (a *Agent) kernelFailed(err error) {
+	a.metrics.kernelErrors.Inc()
+	a.errors.add(string(dataPathFailed), err.Error(), time.Now())
 }
 
 // notice is a warning on the node.
 func (a *Agent) notice(reason eni.Reason, message string) {
+	a.count(reason, message)
 	a.events.Event(a.nodeReference(), corev1.EventTypeWarning, string(reason), message)
 }
 
-// dataPathContested is the reason of an event.
-const dataPathContested eni.Reason = "DataPathContested"
+const (
+	// dataPathFailed: pods would get addresses, and no network.
+	dataPathFailed eni.Reason = "DataPathFailed"
+	// dataPathContested: another program undoes repairs.
+	dataPathContested eni.Reason = "DataPathContested"
+)
 
 // contested tells that another program undoes what the keeper repairs.
 func (a *Agent) contested(change datapath.Change) {

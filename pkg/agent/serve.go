@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/dovetail-dev/dovetail/pkg/agent/status"
 	"github.com/dovetail-dev/dovetail/pkg/cni"
 )
 
@@ -32,6 +33,9 @@ func (a *Agent) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("socket for plugins: %w", err)
 	}
+	if err := a.listenForReports(ctx); err != nil {
+		return err
+	}
 	metrics, err := net.Listen("tcp", a.opts.MetricsAddress)
 	if err != nil {
 		return fmt.Errorf("--metrics-address: %w", err)
@@ -42,6 +46,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	}
 	plugins := http.NewServeMux()
 	plugins.HandleFunc("POST "+cni.GrowPath, a.grow)
+	plugins.HandleFunc("GET "+status.Path, a.status)
 	a.serveOn(ctx, socket, plugins)
 	a.serveOn(ctx, metrics, promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
 	a.serveOn(ctx, health, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
@@ -62,21 +67,29 @@ func (a *Agent) serveOn(ctx context.Context, listener net.Listener, handler http
 func (a *Agent) grow(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
 	defer cancel()
-	asked := ask{answer: make(chan error, 1)}
-	err := func() error {
-		select {
-		case a.asks <- asked:
-		case <-ctx.Done():
-			return errors.New("the node agent is busy with EC2")
-		}
-		select {
-		case err := <-asked.answer:
-			return err
-		case <-ctx.Done():
-			return errors.New("the node agent is still waiting for EC2")
-		}
-	}()
+	start := time.Now()
+	result, err := a.askFor(ctx)
+	a.metrics.waited(result, time.Since(start))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+// askFor waits for the loop's answer.
+func (a *Agent) askFor(ctx context.Context) (waitResult, error) {
+	asked := ask{answer: make(chan error, 1)}
+	select {
+	case a.asks <- asked:
+	case <-ctx.Done():
+		return waitTimeout, errors.New("the node agent is busy with EC2")
+	}
+	select {
+	case err := <-asked.answer:
+		if err != nil {
+			return waitRefused, err
+		}
+		return waitServed, nil
+	case <-ctx.Done():
+		return waitTimeout, errors.New("the node agent is still waiting for EC2")
 	}
 }

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
@@ -36,6 +37,17 @@ func (u usage) free(prefixes []netip.Prefix) (n int) {
 			if !used[a] {
 				n++
 			}
+		}
+	}
+	return n
+}
+
+// coolingIn counts the addresses of prefixes that cool down and are not leased as well: those come back by themselves.
+func (u usage) coolingIn(prefixes []netip.Prefix) (n int) {
+	leased := u.leased()
+	for _, a := range u.cooling {
+		if !slices.Contains(leased, a) && slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			n++
 		}
 	}
 	return n

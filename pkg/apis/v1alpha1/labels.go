@@ -44,6 +44,10 @@ const (
 	AnnotationENIConfig = LabelENIConfig
 	// LabelExternalENIConfig is set by whoever manages ENIConfigs from outside; it wins over all others.
 	LabelExternalENIConfig = "vpc.amazonaws.com/externalEniConfig"
+	// ConditionPodNetworkReady is the node agent's, on Nodes: False when a pod that is bound to the node gets no address. Its
+	// reason and message say why.
+	ConditionPodNetworkReady = "PodNetworkReady"
+
 	// DefaultENIConfig is used by a node that nothing else selects for.
 	DefaultENIConfig = "default"
 )
