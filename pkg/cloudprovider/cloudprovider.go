@@ -54,10 +54,12 @@ func (c *CloudProvider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*k
 		return c.CloudProvider.Create(ctx, claim)
 	}
 	claim = onNetwork(claim, network)
+	ctx, outcome := launch.WithOutcome(ctx)
 	created, err := c.launch(ctx, claim, nodeClass, network)
 	if err != nil {
 		return nil, err
 	}
+	created.Labels = lo.Assign(created.Labels, outcome.Labels)
 	created.Annotations = lo.Assign(created.Annotations, podnetwork.Stamp(network, created))
 	return created, nil
 }
@@ -135,8 +137,8 @@ func withENIConfigLabel(claim *karpv1.NodeClaim) *karpv1.NodeClaim {
 func onNetwork(claim *karpv1.NodeClaim, network *v1alpha1.PodNetwork) *karpv1.NodeClaim {
 	claim = claim.DeepCopy()
 	claim.Labels = lo.Assign(claim.Labels, map[string]string{
-		v1alpha1.LabelPodNetwork: network.Name, v1alpha1.LabelAllocation: string(launch.Allocation(network)),
-		v1alpha1.LabelAgent: string(podnetwork.AgentOf(network)),
+		v1alpha1.LabelPodNetwork: network.Name, v1alpha1.LabelAgent: string(podnetwork.AgentOf(network)),
+		v1alpha1.LabelAllocation: string(v1alpha1.AllocationDynamic), // a launch with pod ENIs says otherwise
 	})
 	return claim
 }

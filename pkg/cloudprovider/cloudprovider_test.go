@@ -39,12 +39,14 @@ type market struct {
 	core.CloudProvider
 	soldOut  []string
 	launches []*karpv1.NodeClaim
+	outcome  map[string]string // labels that the launch templates decided
 }
 
-func (m *market) Create(_ context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
+func (m *market) Create(ctx context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
 	m.launches = append(m.launches, claim)
 	for _, name := range typesOf(claim) {
 		if !slices.Contains(m.soldOut, name) {
+			launch.Decided(ctx, m.outcome)
 			return claim.DeepCopy(), nil
 		}
 	}
@@ -159,9 +161,14 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		reset()
 		network.Spec.Addressing.Allocation = v1alpha1.AllocationStatic
 		defer func() { network.Spec.Addressing.Allocation = "" }()
-		_, err := p.Create(t.Context(), claim())
+		created, err := p.Create(t.Context(), claim()) // the market brings no pod ENIs
 		require.NoError(t, err)
-		require.Equal(t, "Dynamic", m.launches[0].Labels[v1alpha1.LabelAllocation], "no launch brings pod ENIs yet")
+		require.Equal(t, "Dynamic", created.Labels[v1alpha1.LabelAllocation])
+		m.outcome = map[string]string{v1alpha1.LabelAllocation: "Static"}
+		defer func() { m.outcome = nil }()
+		created, err = p.Create(t.Context(), claim())
+		require.NoError(t, err)
+		require.Equal(t, "Static", created.Labels[v1alpha1.LabelAllocation])
 	})
 	t.Run("a node that aws-node is to serve says so, whatever way it is launched", func(t *testing.T) {
 		network.Spec.Agent = v1alpha1.AgentVPCCNI

@@ -4,6 +4,12 @@ package launch
 
 import "github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 
-// Allocation that a launch on the network makes: the one place that decides it. Nodes carry it as a label, and their agents go by
-// that, whatever the network asks for later. No launch brings pod ENIs yet.
-func Allocation(*v1alpha1.PodNetwork) v1alpha1.Allocation { return v1alpha1.AllocationDynamic }
+// Allocations that nodes of the network may have. Where Static is asked for, a launch that cannot bring the pod ENIs along makes a
+// node that allocates dynamically, unless the NodeClaim requires otherwise. The node's own is in its label, and its agent goes by
+// that, whatever the network asks for later.
+func Allocations(network *v1alpha1.PodNetwork) []string {
+	if network.Spec.Addressing.Allocation == v1alpha1.AllocationStatic {
+		return []string{string(v1alpha1.AllocationStatic), string(v1alpha1.AllocationDynamic)}
+	}
+	return []string{string(v1alpha1.AllocationDynamic)}
+}

@@ -66,7 +66,7 @@ func (r InstanceTypes) Resolve(ctx context.Context, info ec2types.InstanceTypeIn
 		in(v1alpha1.LabelMaxPods, strconv.FormatInt(it.Capacity.Pods().Value(), 10)),
 		in(v1alpha1.LabelENIs, strconv.Itoa(geometry.ENIs)),
 		in(v1alpha1.LabelIPsPerENI, strconv.Itoa(geometry.IPsPerENI)),
-		in(v1alpha1.LabelAllocation, string(Allocation(network))),
+		scheduling.NewRequirement(v1alpha1.LabelAllocation, corev1.NodeSelectorOpIn, Allocations(network)...),
 		in(v1alpha1.LabelAgent, string(podnetwork.AgentOf(network))),
 		scheduling.NewRequirement(v1alpha1.LabelENIConfig, corev1.NodeSelectorOpExists),
 	)

@@ -44,14 +44,18 @@ func need(ctx context.Context, network *v1alpha1.PodNetwork, label func(string) 
 		}
 		return value
 	}
-	prefixCapable := label(ec2nodeclass.LabelInstanceHypervisor) == string(ec2types.InstanceTypeHypervisorNitro) ||
-		strings.HasPrefix(label(ec2nodeclass.LabelInstanceSize), "metal")
 	return podcapacity.NodeNeed{
 		MaxPods:   number(v1alpha1.LabelMaxPods),
 		PodENIs:   number(v1alpha1.LabelENIs) - 1 - options.FromContext(ctx).ReservedENIs,
 		IPsPerENI: number(v1alpha1.LabelIPsPerENI),
-		Prefixes:  prefixCapable && network.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled,
+		Prefixes:  prefixCapable(label) && network.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled,
 		Static:    network.Spec.Addressing.Allocation == v1alpha1.AllocationStatic,
 		WholeENIs: network.Spec.Agent == v1alpha1.AgentVPCCNI,
 	}.Most()
+}
+
+// prefixCapable tells by Karpenter's labels whether a type is Nitro or bare metal.
+func prefixCapable(label func(string) string) bool {
+	return label(ec2nodeclass.LabelInstanceHypervisor) == string(ec2types.InstanceTypeHypervisorNitro) ||
+		strings.HasPrefix(label(ec2nodeclass.LabelInstanceSize), "metal")
 }

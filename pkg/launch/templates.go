@@ -4,6 +4,7 @@ package launch
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,8 +18,11 @@ import (
 // Templates is upstream's launch template resolver, called once for each set of kubelet values among the instance
 // types. It writes max-pods and the whole of kube-reserved into the user data, as the scheduler counted them: otherwise
 // the node's bootstrap would compute its own from the ENI limits, and the two would disagree.
+//
+// A launch of static allocation has one more for each zone, with the pod ENIs in it.
 type Templates struct {
 	Upstream amifamily.Resolver
+	Launches *Launches
 }
 
 var _ amifamily.Resolver = Templates{}
@@ -26,13 +30,33 @@ var _ amifamily.Resolver = Templates{}
 // Resolve leaves instance types that are on no pod network to upstream as they are.
 func (r Templates) Resolve(nodeClass *ec2nodeclass.EC2NodeClass, nodeClaim *karpv1.NodeClaim, instanceTypes []*cloudprovider.InstanceType,
 	capacityType, tenancyType string, opts *amifamily.Options, placementGroupID string, placementGroupPartition int32) ([]*amifamily.LaunchTemplate, error) {
-	groups := lo.GroupBy(instanceTypes, kubeletKey)
-	keys := lo.Keys(groups)
-	slices.Sort(keys)
+	request := templateRequest{
+		upstream: r.Upstream, nodeClass: nodeClass, nodeClaim: nodeClaim, capacityType: capacityType, tenancyType: tenancyType,
+		placementGroupID: placementGroupID, placementGroupPartition: placementGroupPartition,
+	}
+	if launch := r.Launches.of(nodeClass); launch != nil {
+		return r.static(launch, request, instanceTypes, opts)
+	}
+	return request.resolve(instanceTypes, opts, kubeletKey)
+}
+
+// templateRequest is what all templates of a launch have in common.
+type templateRequest struct {
+	upstream                  amifamily.Resolver
+	nodeClass                 *ec2nodeclass.EC2NodeClass
+	nodeClaim                 *karpv1.NodeClaim
+	capacityType, tenancyType string
+	placementGroupID          string
+	placementGroupPartition   int32
+}
+
+// resolve asks upstream for the templates of each group of instance types that may share one.
+func (q templateRequest) resolve(instanceTypes []*cloudprovider.InstanceType, opts *amifamily.Options, key func(*cloudprovider.InstanceType) string) ([]*amifamily.LaunchTemplate, error) {
+	groups := lo.GroupBy(instanceTypes, key)
 	var templates []*amifamily.LaunchTemplate
-	for _, key := range keys {
-		group := groups[key]
-		resolved, err := r.Upstream.Resolve(forKubeletOf(group[0], nodeClass), nodeClaim, group, capacityType, tenancyType, opts, placementGroupID, placementGroupPartition)
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		group := groups[name]
+		resolved, err := q.upstream.Resolve(forKubeletOf(group[0], q.nodeClass), q.nodeClaim, group, q.capacityType, q.tenancyType, opts, q.placementGroupID, q.placementGroupPartition)
 		if err != nil {
 			return nil, err
 		}

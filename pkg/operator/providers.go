@@ -85,7 +85,11 @@ func newProviders(ctx context.Context, core *coreoperator.Operator, api clients,
 	refresh := options.FromContext(ctx).SubnetRefreshInterval
 	// The free-address cache outlives a refresh of the subnets by as much as upstream's own defaults have it.
 	freeAddressTTL := max(awscache.AvailableIPAddressTTL, refresh+(awscache.AvailableIPAddressTTL-awscache.DefaultTTL))
-	p.subnet = launch.Subnets{Provider: subnet.NewDefaultProvider(api.ec2, newCache(refresh), newCache(freeAddressTTL))}
+	launches := launch.NewLaunches()
+	launching := launch.EC2{
+		EC2API: api.ec2, Launches: launches, Cluster: options.FromContext(ctx).ClusterName, PodSubnetFull: p.podSubnets.Ledger.MarkRefused,
+	}
+	p.subnet = launch.Subnets{Provider: subnet.NewDefaultProvider(api.ec2, newCache(refresh), newCache(freeAddressTTL)), Launches: launches}
 	p.securityGroup = securitygroup.NewDefaultProvider(api.ec2, newCache(awscache.DefaultTTL))
 	p.instanceProfile = instanceprofile.NewDefaultProvider(iam.NewFromConfig(api.config), newCache(awscache.InstanceProfileTTL),
 		newCache(awscache.DefaultCleanupInterval), newCache(awscache.ProtectedProfilesTTL), api.config.Region)
@@ -97,18 +101,21 @@ func newProviders(ctx context.Context, core *coreoperator.Operator, api clients,
 	}
 	p.ami = amifamily.NewDefaultProvider(core.Clock, p.version, awsssm.NewDefaultProvider(ssm.NewFromConfig(api.config), p.ssmCache),
 		api.ec2, newCache(options.FromContext(ctx).AMIRefreshInterval))
-	p.amiResolver = launch.Templates{Upstream: amifamily.NewDefaultResolver(api.config.Region)}
+	p.amiResolver = launch.Templates{Upstream: amifamily.NewDefaultResolver(api.config.Region), Launches: launches}
 	p.placementGroup = placementgroup.NewProvider(api.ec2, newCache(awscache.DefaultTTL), newCache(awscache.PlacementGroupAvailabilityTTL))
 	p.capacityReservation = capacityreservation.NewProvider(api.ec2, core.Clock, newCache(awscache.DefaultTTL), newCache(awscache.CapacityReservationAvailabilityTTL))
-	p.launchTemplate = launchtemplate.NewDefaultProvider(ctx, newCache(awscache.DefaultTTL), api.ec2, api.eks, p.amiResolver, p.securityGroup,
+	p.launchTemplate = launchtemplate.NewDefaultProvider(ctx, newCache(awscache.DefaultTTL), launching, api.eks, p.amiResolver, p.securityGroup,
 		p.subnet, p.placementGroup, caBundle, core.Elected(), dnsIP, endpoint)
 	p.instanceType = instancetype.NewDefaultProvider(newCache(awscache.InstanceTypesZonesAndOfferingsTTL), newCache(awscache.InstanceTypesZonesAndOfferingsTTL),
 		newCache(awscache.DiscoveredCapacityCacheTTL), api.ec2, p.subnet, p.pricing, p.capacityReservation, p.placementGroup, p.unavailableOfferings,
 		launch.InstanceTypes{Upstream: instancetype.NewDefaultResolver(api.config.Region), Network: network}, p.zonalShift, core.GetClient(),
 		launch.NewOfferings(network, p.podSubnets.Ledger))
 	// Instances stay in this cache for ever: upstream's garbage collection refreshes it, and a zonal shift reads from it.
-	p.instance = instance.NewDefaultProvider(ctx, api.config.Region, core.EventRecorder, api.ec2, p.unavailableOfferings, p.subnet, p.launchTemplate,
-		p.capacityReservation, p.placementGroup, p.zonalShift, cache.New(cache.NoExpiration, cache.NoExpiration))
+	p.instance = launch.Instances{
+		Provider: instance.NewDefaultProvider(ctx, api.config.Region, core.EventRecorder, launching, p.unavailableOfferings, p.subnet, p.launchTemplate,
+			p.capacityReservation, p.placementGroup, p.zonalShift, cache.New(cache.NoExpiration, cache.NoExpiration)),
+		Launches: launches, Network: network, Client: core.GetClient(), Subnets: p.subnet, Recorder: core.EventRecorder,
+	}
 	p.instanceStatus = instancestatus.NewDefaultProvider(api.ec2, core.Clock)
 	return p, nil
 }

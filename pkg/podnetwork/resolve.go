@@ -21,6 +21,8 @@ import (
 type Subnet struct {
 	ID, VPC, Zone string
 	CIDR          netip.Prefix
+	// PublicAddresses: instances launched into it get a public address (MapPublicIpOnLaunch).
+	PublicAddresses bool
 	// Capacity and Aside, what of it is set aside for nodes that do not hold it yet, of subnets that ENIConfigs name.
 	Capacity Capacity
 	Aside    Charge

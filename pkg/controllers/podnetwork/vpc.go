@@ -112,6 +112,7 @@ func (r vpcReader) subnets(ctx context.Context, ids []string) (map[string]podnet
 				}
 				found[aws.ToString(s.SubnetId)] = podnetwork.Subnet{
 					ID: aws.ToString(s.SubnetId), VPC: aws.ToString(s.VpcId), Zone: aws.ToString(s.AvailabilityZone), CIDR: cidr,
+					PublicAddresses: aws.ToBool(s.MapPublicIpOnLaunch),
 				}
 			}
 		}
