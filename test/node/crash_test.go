@@ -83,6 +83,7 @@ func (c *crash) measure(w *world) {
 	eventually(c.T, func(check *assert.CollectT) { c.instance.checkEC2(check) })
 	c.ready = time.Since(started)
 	c.instance.killAgent()
+	c.settle()
 	w.terminate(c.T, c.instance)
 }
 
@@ -176,6 +177,7 @@ func (c *crash) settle() {
 			i.checkKernel(check, c.living())
 		})
 		i.killAgent()
+		eventually(c.T, func(check *assert.CollectT) { require.Zero(check, i.world.calls.Load()) })
 		compared = holds(func(t require.TestingT) {
 			i.checkEC2(t)
 			i.checkKernel(t, c.living())

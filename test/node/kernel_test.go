@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/google/nftables"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,15 +32,15 @@ func (i *instance) checkEC2(t require.TestingT) {
 		slices.Sort(published[e.ID])
 	}
 	there := map[string][]string{}
-	for _, n := range i.world.enis(t, i) {
-		require.Equal(t, ec2types.NetworkInterfaceStatusInUse, n.Status, "%s is attached to nothing", *n.NetworkInterfaceId)
-		require.True(t, aws.ToBool(n.Attachment.DeleteOnTermination), "%s would stay when the instance ends", *n.NetworkInterfaceId)
-		prefixes := []string{}
-		for _, p := range n.Ipv4Prefixes {
-			prefixes = append(prefixes, *p.Ipv4Prefix)
+	for _, n := range i.world.enis(i) {
+		require.NotNil(t, n.Attachment, "%s is attached to nothing", n.ID)
+		require.Equal(t, "attached", n.Attachment.Status)
+		require.True(t, n.Attachment.DeleteOnTermination, "%s would stay when the instance ends", n.ID)
+		there[n.ID] = []string{}
+		for _, p := range n.Prefixes {
+			there[n.ID] = append(there[n.ID], p.String())
 		}
-		slices.Sort(prefixes)
-		there[*n.NetworkInterfaceId] = prefixes
+		slices.Sort(there[n.ID])
 	}
 	require.Equal(t, there, published, "EC2's prefixes and the published ones, by ENI")
 	require.NotEmpty(t, published)

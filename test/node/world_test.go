@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,7 +62,8 @@ type world struct {
 	kube    client.Client
 	control *controlplane.ControlPlane
 
-	endpoint             netip.Addr // of the API server and of AWS, in the VPC
+	calls                atomic.Int32 // of AWS that have no answer yet; those of a killed agent have their effect still
+	endpoint             netip.Addr   // of the API server and of AWS, in the VPC
 	awsURL               string
 	nodeSubnet, pods     string
 	vpcID, image, config string
@@ -96,7 +98,12 @@ func (w *world) serveAWS(t *testing.T, address string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
-	server := &http.Server{Handler: w.cloud.Handler(), ReadHeaderTimeout: time.Minute}
+	handler := w.cloud.Handler()
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.calls.Add(1)
+		defer w.calls.Add(-1)
+		handler.ServeHTTP(rw, r)
+	})}
 	go server.Serve(listener) //nolint:errcheck // it ends with the test
 	t.Cleanup(func() { server.Close() })
 	return listener.Addr().String()
@@ -236,20 +243,21 @@ func (w *world) terminate(t *testing.T, i *instance) {
 	_, err := w.ec2.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{i.id}})
 	require.NoError(t, err)
 	eventually(t, func(c *assert.CollectT) {
-		for _, n := range w.enis(c, i) {
-			require.Fail(c, "the instance left an ENI", "%s is %s", *n.NetworkInterfaceId, n.Status)
+		for _, n := range w.enis(i) {
+			require.Fail(c, "the instance left an ENI", "%s, attachment %+v", n.ID, n.Attachment)
 		}
 	})
 	require.NoError(t, w.kube.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: i.name}}))
 }
 
-// enis are all in the account that were made for an instance.
-func (w *world) enis(t require.TestingT, i *instance) []ec2types.NetworkInterface {
-	out, err := w.ec2.DescribeNetworkInterfaces(context.Background(), &ec2.DescribeNetworkInterfacesInput{
-		Filters: []ec2types.Filter{{Name: aws.String("tag:" + eni.TagInstance), Values: []string{i.id}}},
-	})
-	require.NoError(t, err)
-	return out.NetworkInterfaces
+// enis are all in the account that were made for an instance, whether the API tells of them yet or not.
+func (w *world) enis(i *instance) (enis []simulator.Interface) {
+	for _, n := range w.cloud.Snapshot().Interfaces {
+		if n.Tags[eni.TagInstance] == i.id {
+			enis = append(enis, n)
+		}
+	}
+	return enis
 }
 
 func eventually(t *testing.T, f func(*assert.CollectT)) {
