@@ -25,6 +25,7 @@ import (
 func settle(network *v1alpha1.PodNetwork) {
 	network.StatusConditions().SetTrue(v1alpha1.ConditionENIConfigsReady)
 	network.StatusConditions().SetTrue(v1alpha1.ConditionSubnetsReady)
+	network.StatusConditions().SetTrue(v1alpha1.ConditionAgentReady)
 }
 
 func requireDrift(t *testing.T, p *cloudprovider.CloudProvider, claim *karpv1.NodeClaim, want core.DriftReason) {

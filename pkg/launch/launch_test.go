@@ -297,6 +297,22 @@ func TestOfferingsAreWithheldWhereThePodNetworkHasNoENIConfig(t *testing.T) {
 	}
 }
 
+func TestNothingIsOfferedWhileNobodyWouldServeTheNodes(t *testing.T) {
+	n := network()
+	it := resolve(t, n, nodeClass(ec2nodeclass.AMIFamilyAL2023, nil), "m5.large")[0]
+	resolver := launch.NewOfferings(always(n), emptyLedger())
+	available := func() bool {
+		after := resolver.ResolveOfferings(testContext(), it, offered(it, map[string]float64{zone: 1}).Offerings, ec2types.InstanceTypeInfo{}, nodeClass("AL2023", nil), nil, nil, nil, nil)
+		return after[0].Available
+	}
+	require.True(t, available(), "the controller has not looked yet")
+	n.StatusConditions().SetFalse(v1alpha1.ConditionAgentReady, "VPCCNIMissing", "there is no DaemonSet aws-node")
+	require.False(t, available())
+	n.StatusConditions().SetTrue(v1alpha1.ConditionAgentReady)
+	n.StatusConditions().SetFalse(v1alpha1.ConditionSubnetsReady, "SubnetNotFound", "the subnet of another zone's ENIConfig")
+	require.True(t, available(), "one zone at fault leaves the others")
+}
+
 func TestATypeWithoutAPodENIIsNotOffered(t *testing.T) {
 	n := network()
 	it := resolve(t, n, nodeClass(ec2nodeclass.AMIFamilyAL2023, nil), "hpc6id.32xlarge")[0]

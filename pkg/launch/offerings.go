@@ -28,7 +28,8 @@ import (
 
 // Offerings makes of each offering one for each ENIConfig that serves its zone, named by a requirement, so that pods and
 // NodePools can ask for one. It withholds what the pod network cannot serve: zones without a usable ENIConfig, pod subnets
-// without room for what the instance type needs, and instance types without an ENI for pods.
+// without room for what the instance type needs, instance types without an ENI for pods, and all while nobody, or two, would serve
+// the node.
 //
 // Upstream asks it for each instance type in each listing. What all of them share is looked up once a listing, and an
 // instance type's offerings are kept until something changes.
@@ -52,6 +53,7 @@ func NewOfferings(network NetworkOf, ledger *podnetwork.Ledger) *Offerings {
 const (
 	ReasonNoENIConfig      = "NoENIConfig"
 	ReasonNoPodENI         = "NoPodENI"
+	ReasonAgentNotReady    = "AgentNotReady"
 	ReasonPodSubnetFull    = "PodSubnetFull"
 	ReasonPodSubnetRefused = "PodSubnetRefused"
 )
@@ -151,11 +153,13 @@ func (v *view) verdicts(need podcapacity.Need) []string {
 	if known, ok := v.fits[need]; ok {
 		return known
 	}
-	out := make([]string, len(v.places))
+	out, launches := make([]string, len(v.places)), podnetwork.Launches(v.network)
 	for i, p := range v.places {
 		switch {
 		case need == podcapacity.Need{}:
 			out[i] = ReasonNoPodENI
+		case !launches:
+			out[i] = ReasonAgentNotReady
 		case p.room.Refused != "":
 			out[i] = ReasonPodSubnetRefused
 		case !p.room.Fits(need):

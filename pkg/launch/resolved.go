@@ -17,7 +17,7 @@ import (
 
 var unavailableOfferings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 	Name: "dovetail_unavailable_offerings",
-	Help: "Offerings that EC2 has and the pod network cannot serve, by reason: NoENIConfig, NoPodENI, PodSubnetFull, PodSubnetRefused.",
+	Help: "Offerings that EC2 has and the pod network cannot serve, by reason: NoENIConfig, NoPodENI, AgentNotReady, PodSubnetFull, PodSubnetRefused.",
 }, []string{"pod_network", "zone", "eni_config", "reason"})
 
 func init() { crmetrics.Registry.MustRegister(unavailableOfferings) }

@@ -97,7 +97,10 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		p.capacityReservation, p.placementGroup, p.amiResolver, p.zonalShift, p.instanceStatus, p.caBundle)...)
 	return append(controllers,
 		podsubnet.NewController(podsubnet.Params{Client: o.GetClient(), Reader: p.podSubnets, Clock: o.Clock}),
-		podnetwork.NewController(podnetwork.Params{Client: o.GetClient(), EC2: o.aws.ec2, PodSubnets: p.podSubnets, Recorder: o.EventRecorder, Clock: o.Clock}),
+		podnetwork.NewController(podnetwork.Params{
+			Client: o.GetClient(), EC2: o.aws.ec2, PodSubnets: p.podSubnets, Recorder: o.EventRecorder, Clock: o.Clock,
+			ReservedENIs: options.FromContext(ctx).ReservedENIs,
+		}),
 		enigarbage.NewController(enigarbage.Params{EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Clock: o.Clock}),
 		securitygroups.NewController(securitygroups.Params{
 			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,

@@ -79,6 +79,7 @@ func TestANetworkIsSettledWhenItsPresentGenerationIsReady(t *testing.T) {
 	require.False(t, podnetwork.Settled(network), "the controller has not seen it")
 	network.StatusConditions().SetTrue(v1alpha1.ConditionENIConfigsReady)
 	network.StatusConditions().SetTrue(v1alpha1.ConditionSubnetsReady)
+	network.StatusConditions().SetTrue(v1alpha1.ConditionAgentReady)
 	require.True(t, podnetwork.Settled(network))
 	network.Generation++
 	require.False(t, podnetwork.Settled(network), "edited since")

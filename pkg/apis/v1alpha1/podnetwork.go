@@ -21,6 +21,7 @@ import (
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Agent",type=string,priority=1,JSONPath=`.spec.agent`
 // +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.total`
 // +kubebuilder:printcolumn:name="Current",type=integer,JSONPath=`.status.nodes.current`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -248,12 +249,17 @@ const (
 	ConditionENIConfigsReady = "ENIConfigsReady"
 	// ConditionSubnetsReady is true when every ENIConfig's subnet exists, in its zone and in the node subnets' VPC.
 	ConditionSubnetsReady = "SubnetsReady"
+	// ConditionAgentReady is true when each node of the network has one program that gives its pods addresses. While it is false no
+	// node is launched or replaced: it would have none, or two that take each other's ENIs for their own.
+	ConditionAgentReady = "AgentReady"
 	// ConditionCapacityAvailable is true when some pod subnet can take another node.
 	ConditionCapacityAvailable = "CapacityAvailable"
 	// ConditionMigrationComplete is true when no node is outdated.
 	ConditionMigrationComplete = "MigrationComplete"
 	// ConditionSecurityGroupsApplied is true when the pod ENIs of running nodes have the security groups of their ENIConfig.
 	ConditionSecurityGroupsApplied = "SecurityGroupsApplied"
+	// ConditionVPCCNIConfigured is true when aws-node's environment says what the network says. It is there with agent VPCCNI only.
+	ConditionVPCCNIConfigured = "VPCCNIConfigured"
 )
 
 // PodNetworkStatus is what the controller found.
@@ -330,7 +336,7 @@ func (p *PodNetwork) Hash() string {
 
 // StatusConditions makes Ready the conjunction of the other conditions.
 func (p *PodNetwork) StatusConditions(...status.ForOption) status.ConditionSet {
-	return status.NewReadyConditions(ConditionENIConfigsReady, ConditionSubnetsReady).For(p)
+	return status.NewReadyConditions(ConditionENIConfigsReady, ConditionSubnetsReady, ConditionAgentReady).For(p)
 }
 
 // GetConditions returns the conditions as they are.

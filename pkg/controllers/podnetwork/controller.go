@@ -15,11 +15,13 @@ import (
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/patrickmn/go-cache"
 	"github.com/samber/lo"
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/clock"
 	controllerruntime "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -44,6 +46,8 @@ type Params struct {
 	PodSubnets *podsubnet.Reader
 	Recorder   events.Recorder
 	Clock      clock.Clock
+	// ReservedENIs are those that max-pods leaves to others (RESERVED_ENIS).
+	ReservedENIs int
 }
 
 // Controller reconciles PodNetworks.
@@ -67,6 +71,7 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 		Watches(&eniconfig.ENIConfig{}, all).
 		Watches(&karpv1.NodePool{}, all).
 		Watches(&karpv1.NodeClaim{}, all).
+		Watches(&appsv1.DaemonSet{}, all, builder.WithPredicates(vpcCNI)).
 		Complete(reconcile.AsReconciler(m.GetClient(), c))
 }
 
@@ -112,6 +117,14 @@ func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork
 	if conflict != nil {
 		resolution.Problems = append(resolution.Problems, *conflict)
 	}
+	agent, err := c.agent(ctx, network, view.NodeClasses)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	resolution.Problems = append(resolution.Problems, agent.problems...)
+	if err := setConfigured(network.StatusConditions(), agent); err != nil {
+		return reconcile.Result{}, err
+	}
 	setConditions(network, resolution)
 	if err := c.patch(ctx, network, stored); err != nil {
 		return reconcile.Result{}, err
@@ -123,6 +136,7 @@ func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork
 		}
 	}
 	c.publish(network, view, resolution)
+	c.publishSettings(network, agent)
 	if err := c.warnNodePools(ctx, network, view.NodeClasses); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -193,7 +207,7 @@ func (c *Controller) conflict(ctx context.Context, network *v1alpha1.PodNetwork,
 
 func setConditions(network *v1alpha1.PodNetwork, resolution podnetwork.Resolution) {
 	conditions := network.StatusConditions()
-	for _, condition := range []string{v1alpha1.ConditionENIConfigsReady, v1alpha1.ConditionSubnetsReady} {
+	for _, condition := range []string{v1alpha1.ConditionENIConfigsReady, v1alpha1.ConditionSubnetsReady, v1alpha1.ConditionAgentReady} {
 		problems := lo.Filter(resolution.Problems, func(p podnetwork.Problem, _ int) bool { return p.Condition == condition })
 		if len(problems) == 0 {
 			conditions.SetTrue(condition)

@@ -47,6 +47,11 @@ func TestPodNetworks(t *testing.T) {
 		"a network whose selector cannot be read leaves the others serving":         testUnreadableSelector,
 		"nothing to serve is said":                                                  testNoNodeClass,
 		"a status that says what is so is not written again":                        testNoNeedlessWrite,
+		"aws-node is kept off the nodes of Dovetail's agent":                        testVPCCNIOnDovetailNodes,
+		"aws-node must be there for nodes that it is to serve":                      testVPCCNIMissing,
+		"aws-node must select the nodes that it is to serve":                        testVPCCNINotOnNodes,
+		"aws-node's environment is compared with the network":                       testVPCCNISettings,
+		"an environment that cannot be seen is said":                                testVPCCNISettingsHidden,
 		"full pod subnets make capacity unavailable and leave the network in order": testFull,
 	} {
 		t.Run(name, func(t *testing.T) { test(newWorld(t, config)) })
@@ -346,5 +351,9 @@ func testWatches(w *world, config *rest.Config) {
 	w.updateENIConfig("us-east-1b", func(s *eniconfig.ENIConfigSpec) { s.Subnet = "subnet-0123456789abcdef0" })
 	becomes(metav1.ConditionFalse)
 	w.updateENIConfig("us-east-1b", func(s *eniconfig.ENIConfigSpec) { s.Subnet = zones[1].podSubnet })
+	becomes(metav1.ConditionTrue)
+	w.create(vpcCNI(nil))
+	becomes(metav1.ConditionFalse)
+	w.applyPatchOf(v1alpha1.ConditionAgentReady)
 	becomes(metav1.ConditionTrue)
 }

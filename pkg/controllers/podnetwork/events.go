@@ -13,12 +13,12 @@ import (
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/events"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+	"github.com/dovetail-dev/dovetail/pkg/vpccni"
 )
 
 // ReasonNoPodNetworkZone is the event on a NodePool that allows no zone in which its pod network can take nodes.
@@ -38,19 +38,28 @@ func (c *Controller) publish(network *v1alpha1.PodNetwork, view podnetwork.View,
 	}
 }
 
+// publishSettings tells of aws-node's settings that differ and are no problem that keeps nodes from being launched.
+func (c *Controller) publishSettings(network *v1alpha1.PodNetwork, found agentFindings) {
+	if found.settings == nil || len(found.settings.Differences) == len(found.settings.Fatal()) {
+		return
+	}
+	c.Recorder.Publish(warning(network, ReasonVPCCNISettingsDiffer, vpccni.Describe(found.settings.Differences)))
+}
+
 // warnNodePools tells a NodePool's owner why it launches nothing: Karpenter itself says only that no instance type fits.
 func (c *Controller) warnNodePools(ctx context.Context, network *v1alpha1.PodNetwork, nodeClasses []ec2nodeclass.EC2NodeClass) error {
-	pools := &karpv1.NodePoolList{}
-	if err := c.Client.List(ctx, pools); err != nil {
-		return fmt.Errorf("listing NodePools, %w", err)
+	pools, err := c.nodePools(ctx, nodeClasses)
+	if err != nil {
+		return err
 	}
+	agent := network.StatusConditions().Get(v1alpha1.ConditionAgentReady)
 	usable := lo.Uniq(lo.Map(network.Status.Zones, func(z v1alpha1.ZoneStatus, _ int) string { return z.Zone }))
 	slices.Sort(usable)
-	for i := range pools.Items {
-		pool := &pools.Items[i]
-		ref := pool.Spec.Template.Spec.NodeClassRef
-		if ref == nil || !lo.ContainsBy(nodeClasses, func(n ec2nodeclass.EC2NodeClass) bool { return n.Name == ref.Name }) {
-			continue
+	for i := range pools {
+		pool := &pools[i]
+		if agent.IsFalse() {
+			c.Recorder.Publish(warning(pool, agent.Reason, fmt.Sprintf("pod network %s launches no nodes until its condition %s is true: %s",
+				network.Name, v1alpha1.ConditionAgentReady, agent.Message)))
 		}
 		zones := scheduling.NewNodeSelectorRequirementsWithMinValues(pool.Spec.Template.Spec.Requirements...).Get(corev1.LabelTopologyZone)
 		if lo.SomeBy(usable, zones.Has) {

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -100,6 +101,7 @@ func (w *world) clear() {
 	for _, object := range []client.Object{&v1alpha1.PodNetwork{}, &eniconfig.ENIConfig{}, &ec2nodeclass.EC2NodeClass{}, &karpv1.NodePool{}, &karpv1.NodeClaim{}, &corev1.Node{}} {
 		require.NoError(w, w.DeleteAllOf(ctx, object))
 	}
+	require.NoError(w, w.DeleteAllOf(ctx, &appsv1.DaemonSet{}, client.InNamespace(metav1.NamespaceSystem)))
 	for _, object := range []client.Object{&corev1.Event{}, &corev1.Pod{}, &corev1.ServiceAccount{}} {
 		require.NoError(w, w.DeleteAllOf(ctx, object, client.InNamespace(metav1.NamespaceDefault), client.GracePeriodSeconds(0)))
 	}
