@@ -96,8 +96,8 @@ $(REGRESSION): go.mod
 	touch $@
 
 .PHONY: bench-node
-bench-node: build ## Measure what the start and the end of a pod cost on a node.
-	CGO_ENABLED=0 $(GO) test ./test/benchnode -count=1 -v -args -out $(BIN)/bench-node.json
+bench-node: build controlplane ## Measure pods on a node: start and end, bursts, memory, kernel, packets.
+	CGO_ENABLED=0 $(GO) test ./test/benchnode -count=1 -timeout 30m -v -args -out $(BIN)/bench-node.json
 
 .PHONY: scale
 scale: build controlplane ## Measure a thousand nodes and ten thousand pods that exist in the control plane only.

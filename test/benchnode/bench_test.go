@@ -1,37 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package benchnode measures what a pod's start and end cost on a node: `make bench-node`. Each figure is also given as a ratio to
-// a floor that is measured in the same run, because machines differ and are noisy.
+// Package benchnode measures what pods cost on a node: `make bench-node`. Times are also given as ratios to something that is
+// measured in the same run, because machines differ and are noisy.
 package benchnode
 
 import (
-	"bytes"
-	"encoding/json"
 	"flag"
-	"fmt"
-	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
+	"runtime"
 	"strings"
-	"sync"
 	"testing"
-	"text/tabwriter"
-	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/vishvananda/netlink"
 
-	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns/netnstest"
 )
 
 var (
 	rounds     = flag.Int("rounds", 500, "pods one after the other")
 	concurrent = flag.Int("concurrent", 30, "pods at once")
+	burst      = flag.Int("burst", 64, "pods of a burst")
 	out        = flag.String("out", "", "file for the figures as JSON")
 )
 
@@ -40,157 +28,26 @@ func TestMain(m *testing.M) {
 	netnstest.Main(m)
 }
 
-// figure is the distribution of one kind of operation.
-type figure struct {
-	Name  string        `json:"name"`
-	Count int           `json:"count"`
-	P50   time.Duration `json:"p50Nanoseconds"`
-	P99   time.Duration `json:"p99Nanoseconds"`
-	// Ratio of P50 to that of the operation it is compared with.
-	Ratio float64 `json:"ratio,omitempty"`
-	To    string  `json:"to,omitempty"`
-}
-
-func figureOf(name string, took []time.Duration) figure {
-	slices.Sort(took)
-	return figure{Name: name, Count: len(took), P50: took[len(took)/2], P99: took[len(took)*99/100]}
-}
-
-// after the start of a process, which a runtime pays for each call of a plugin.
-func (f figure) after(start figure) figure {
-	f.Name += " (netlink operations in process, and a process start)"
-	f.P50, f.P99 = f.P50+start.P50, f.P99+start.P99
-	return f
-}
-
-func (f figure) against(other figure) figure {
-	f.Ratio, f.To = float64(f.P50)/float64(other.P50), other.Name
-	return f
-}
-
-// TestPodsStartAndEnd is no test of speed: it fails when an operation does.
-func TestPodsStartAndEnd(t *testing.T) {
+// TestTheNode is no test of speed: it fails when an operation does.
+func TestTheNode(t *testing.T) {
 	if *out == "" {
 		t.Skip("make bench-node runs this")
 	}
-	state := publish(t)
-	pods := make([]string, max(*concurrent, 1))
-	for i := range pods {
-		pods[i] = fmt.Sprintf("/run/netns/pod%d", i)
-		require.NoError(t, netns.Create(pods[i]))
-	}
-	var figures []figure
-
-	var wire, unwire []time.Duration
-	for i := range *rounds {
-		f := newFloor(pods[i%len(pods)], i%len(pods))
-		wire = append(wire, timed(t, f.wire))
-		unwire = append(unwire, timed(t, f.unwire))
-	}
-	floorAdd, floorDel := figureOf("floor of ADD", wire), figureOf("floor of DEL", unwire)
-
-	var start, add, del []time.Duration
-	for i := range *rounds {
-		start = append(start, timed(t, func() error { return run("VERSION", "c", "", state) }))
-		id := fmt.Sprint("sequential-", i)
-		add = append(add, timed(t, func() error { return run("ADD", id, pods[i%len(pods)], state) }))
-		del = append(del, timed(t, func() error { return run("DEL", id, pods[i%len(pods)], state) }))
-	}
-	started := figureOf("process start (VERSION)", start)
-	sequentialAdd, sequentialDel := figureOf("ADD, one after the other", add), figureOf("DEL, one after the other", del)
-
-	together := func(command string) figure {
-		var took []time.Duration
-		for range max(*rounds / *concurrent, 1) {
-			if command == "DEL" {
-				all(t, pods, "ADD", state)
-			}
-			took = append(took, all(t, pods, command, state)...)
-			if command == "ADD" {
-				all(t, pods, "DEL", state)
-			}
-		}
-		return figureOf(fmt.Sprintf("%s, %d at once", command, *concurrent), took)
-	}
-	floorAdd, floorDel = floorAdd.after(started), floorDel.after(started)
-	figures = append(figures, started, floorAdd, floorDel, sequentialAdd.against(floorAdd), sequentialDel.against(floorDel),
-		together("ADD").against(sequentialAdd), together("DEL").against(sequentialDel))
-	report(t, figures)
+	r := &results{CPUs: runtime.NumCPU(), LoadBefore: load(t), Programs: programs(t)}
+	t.Run("PodsStartAndEnd", func(t *testing.T) { startAndEndPods(t, r) })
+	t.Run("OnInstances", func(t *testing.T) {
+		w := newWorld(t)
+		t.Run("Bursts", func(t *testing.T) { r.Bursts = bursts(t, w) })
+		t.Run("Memory", func(t *testing.T) { r.Memory = memories(t, w) })
+		t.Run("KernelAndPackets", func(t *testing.T) { r.Kernel, r.Packets = packetsAcrossNodes(t, w) })
+	})
+	r.LoadAfter = load(t)
+	r.report(t, *out)
 }
 
-func timed(t *testing.T, f func() error) time.Duration {
-	started := time.Now()
-	err := f()
-	took := time.Since(started)
+// load of the machine over the last minute.
+func load(t *testing.T) string {
+	content, err := os.ReadFile("/proc/loadavg")
 	require.NoError(t, err)
-	return took
-}
-
-// all runs a command for every pod at once.
-func all(t *testing.T, pods []string, command, state string) []time.Duration {
-	took := make([]time.Duration, len(pods))
-	errs := make([]error, len(pods))
-	var done sync.WaitGroup
-	for i, pod := range pods {
-		done.Go(func() {
-			started := time.Now()
-			errs[i] = run(command, fmt.Sprint("concurrent-", i), pod, state)
-			took[i] = time.Since(started)
-		})
-	}
-	done.Wait()
-	for _, err := range errs {
-		require.NoError(t, err)
-	}
-	return took
-}
-
-// publish makes a pool that is never empty, whose addresses do not rest.
-func publish(t *testing.T) string {
-	dir := t.TempDir()
-	doc := &pool.Document{
-		Node: "bench", PrimaryAddress: netip.MustParseAddr("10.0.0.10"), MTU: 9001, PodTable: pool.PodTable,
-		ENIs: []pool.ENI{{ID: "eni-1", DeviceIndex: 1, RouteTable: pool.ENITable(1)}},
-	}
-	for i := range 7 { // 112 addresses, as for 110 pods
-		doc.ENIs[0].Prefixes = append(doc.ENIs[0].Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, byte(16 * (i + 1))}), 28))
-	}
-	require.NoError(t, pool.Write(dir, doc))
-	lo, err := netlink.LinkByName("lo")
-	require.NoError(t, err)
-	require.NoError(t, netlink.AddrReplace(lo, &netlink.Addr{IPNet: netlink.NewIPNet(doc.PrimaryAddress.AsSlice())}))
-	return dir
-}
-
-// run calls the built plugin as a runtime does.
-func run(command, container, netnsPath, state string) error {
-	cmd := exec.Command(filepath.Join(controlplanetest.BinDir(), "cni"))
-	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID="+container, "CNI_NETNS="+netnsPath, "CNI_IFNAME=eth0",
-		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=bench", "CNI_PATH=/opt/cni/bin")
-	cmd.Stdin = bytes.NewReader([]byte(`{"cniVersion":"1.1.0","name":"dovetail","type":"dovetail","stateDir":"` + state + `"}`))
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", command, err, output)
-	}
-	return nil
-}
-
-func short(name string) string {
-	name, _, _ = strings.Cut(name, " (")
-	return name
-}
-
-func report(t *testing.T, figures []figure) {
-	content, err := json.MarshalIndent(figures, "", "  ")
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(*out, append(content, '\n'), 0o644))
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "operation\tcount\tp50 ms\tp99 ms\tratio of p50")
-	for _, f := range figures {
-		ratio := ""
-		if f.To != "" {
-			ratio = fmt.Sprintf("%.2f × %s", f.Ratio, short(f.To))
-		}
-		fmt.Fprintf(table, "%s\t%d\t%.2f\t%.2f\t%s\n", f.Name, f.Count, f.P50.Seconds()*1000, f.P99.Seconds()*1000, ratio)
-	}
-	require.NoError(t, table.Flush())
+	return strings.Fields(string(content))[0]
 }
