@@ -78,6 +78,8 @@ type Agent struct {
 	view      atomic.Pointer[view]
 	errors    recent
 
+	releases datapath.Releases // of the keeper's goroutine
+
 	wake chan struct{}
 	asks chan ask
 }
@@ -107,7 +109,7 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	}
 	a.events = newRecorder(ctx, clientset, opts.NodeName)
 	a.kernel = &datapath.Keeper{
-		Pods: a.wiredPods, Log: log, LinksChanged: a.poke, Repaired: a.metrics.repaired, Contested: a.contested, Failed: a.kernelFailed,
+		Pods: a.wiredPods, Log: log, LinksChanged: a.linksChanged, Repaired: a.metrics.repaired, Contested: a.contested, Failed: a.kernelFailed,
 	}
 	a.resume()
 	go a.keepKernel(ctx)

@@ -100,6 +100,18 @@ func (a *Agent) keepKernel(ctx context.Context) {
 	}
 }
 
+// linksChanged also when a pod's link went: its address rests now.
+func (a *Agent) linksChanged() {
+	resting, err := a.leases.Cooling(a.cooldown(), time.Now())
+	if err == nil {
+		_, err = a.releases.Forget(resting)
+	}
+	if err != nil {
+		a.log.Warn("connections of a released address may meet its next pod", "error", err)
+	}
+	a.poke()
+}
+
 // wiredPods lists who holds which address, and by which link.
 func (a *Agent) wiredPods() ([]datapath.Pod, error) {
 	leases, err := a.leases.List()
