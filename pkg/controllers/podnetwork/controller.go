@@ -17,6 +17,7 @@ import (
 	"github.com/samber/lo"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/clock"
@@ -149,7 +150,9 @@ func (c *Controller) patch(ctx context.Context, network, stored *v1alpha1.PodNet
 		return nil
 	}
 	patch := client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})
-	if err := c.Client.Status().Patch(ctx, network, patch); err != nil {
+	err := c.Client.Status().Patch(ctx, network, patch)
+	// On a conflict the cache had an older network: the newer one, mostly this controller's own, is coming and wakes it again.
+	if err != nil && !apierrors.IsConflict(err) {
 		return client.IgnoreNotFound(fmt.Errorf("writing the status of PodNetwork %s, %w", network.Name, err))
 	}
 	return nil

@@ -52,6 +52,7 @@ func TestPodNetworks(t *testing.T) {
 		"aws-node must select the nodes that it is to serve":                        testVPCCNINotOnNodes,
 		"aws-node's environment is compared with the network":                       testVPCCNISettings,
 		"an environment that cannot be seen is said":                                testVPCCNISettingsHidden,
+		"a network that is older than what is stored is no error":                   testStaleNetwork,
 		"full pod subnets make capacity unavailable and leave the network in order": testFull,
 	} {
 		t.Run(name, func(t *testing.T) { test(newWorld(t, config)) })
@@ -303,6 +304,14 @@ func testNoNodeClass(w *world) {
 
 func testNoNeedlessWrite(w *world) {
 	require.Equal(w, w.reconcile("default").ResourceVersion, w.reconcile("default").ResourceVersion)
+}
+
+func testStaleNetwork(w *world) {
+	stale := w.network("default")
+	newest := w.reconcile("default")
+	_, err := w.controller().Reconcile(w.Context(), stale)
+	require.NoError(w, err)
+	require.Equal(w, newest, w.network("default"))
 }
 
 func testFull(w *world) {
