@@ -113,7 +113,7 @@ func (c *comparer) allocation(spec v1alpha1.PodNetworkSpec, prefixes bool, reser
 	c.expect(variable{"AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "false", boolean}, "true", true,
 		"pods take addresses of the node subnet otherwise, and not of an ENIConfig's")
 	c.expect(variable{"ENI_CONFIG_LABEL_DEF", v1alpha1.LabelENIConfig, text}, lo.CoalesceOrEmpty(spec.ENIConfigs.NodeLabel, corev1.LabelTopologyZone), true,
-		"spec.eniConfigs.nodeLabel: aws-node looks for another ENIConfig otherwise, or for one named default")
+		"as spec.eniConfigs.nodeLabel; aws-node looks for another ENIConfig otherwise, or for one named default")
 	c.expect(variable{"ENABLE_PREFIX_DELEGATION", "false", boolean}, strconv.FormatBool(prefixes), prefixes,
 		"spec.addressing.prefixDelegation, from which max-pods is computed")
 	c.expect(variable{"ENABLE_IPv6", "false", boolean}, "false", true, "aws-node has no custom networking with IPv6")
