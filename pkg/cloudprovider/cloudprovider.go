@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/instancetype"
@@ -20,13 +22,14 @@ import (
 	"sigs.k8s.io/karpenter/pkg/cloudprovider"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
-// groupsPerLaunch bounds the fleet requests of one Create. Karpenter schedules nothing while a Create is under way, and
+// fleetsPerLaunch bounds the fleet requests of one Create. Karpenter schedules nothing while a Create is under way, and
 // tries again with what is then known to be unavailable.
-const groupsPerLaunch = 3
+const fleetsPerLaunch = 3
 
 // CloudProvider decorates upstream's.
 type CloudProvider struct {
@@ -37,13 +40,19 @@ type CloudProvider struct {
 	InstanceTypes instancetype.Provider
 	// Network of a node class.
 	Network launch.NetworkOf
+	// PodSubnets have room for the node, or it is not launched.
+	PodSubnets *podsubnet.Reader
+	// Started is when this controller began: older NodeClaims that are not launched may have been under way before.
+	Started time.Time
 
-	listing  singleflight.Group
-	canaries canaries
+	listing   singleflight.Group
+	recalling sync.Mutex
+	recalled  bool
+	canaries  canaries
 }
 
 // Create launches into the cheapest homogeneous group of instance types, and into the next ones when it has no
-// capacity. The node carries the pod network's labels from its first moment: they are in its user data.
+// capacity, where the pod subnet has room for all that the node can need: that is set aside before EC2 is called. The node carries the pod network's labels from its first moment: they are in its user data.
 func (c *CloudProvider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
 	claim = withENIConfigLabel(claim)
 	nodeClass, network, err := c.networkOf(ctx, claim.Spec.NodeClassRef)
@@ -53,43 +62,80 @@ func (c *CloudProvider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*k
 	if network == nil { // none, or no node class: upstream says so on the NodeClaim
 		return c.CloudProvider.Create(ctx, claim)
 	}
-	claim = onNetwork(claim, network)
-	ctx, outcome := launch.WithOutcome(ctx)
-	created, err := c.launch(ctx, claim, nodeClass, network)
-	if err != nil {
-		return nil, err
-	}
-	created.Labels = lo.Assign(created.Labels, outcome.Labels)
-	created.Annotations = lo.Assign(created.Annotations, podnetwork.Stamp(network, created))
-	return created, nil
+	return c.launch(ctx, onNetwork(claim, network), nodeClass, network)
 }
 
 func (c *CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nodeClass *ec2nodeclass.EC2NodeClass, network *v1alpha1.PodNetwork) (*karpv1.NodeClaim, error) {
-	if network.Spec.InstanceTypes == v1alpha1.Flexible {
-		return c.CloudProvider.Create(ctx, claim)
+	if err := c.prepare(ctx, network); err != nil {
+		return nil, cloudprovider.NewCreateError(fmt.Errorf("counting the room of pod subnets, %w", err), "PodSubnetsUnknown", "Error reading the pod subnets")
 	}
 	instanceTypes, err := c.instanceTypes(ctx, nodeClass)
 	if err != nil {
 		return nil, cloudprovider.NewCreateError(fmt.Errorf("resolving instance types, %w", err), "InstanceTypeResolutionFailed", "Error resolving instance types")
 	}
-	groups := launch.Groups(instanceTypes, claim)
-	if len(groups) == 0 {
-		return nil, cloudprovider.NewInsufficientCapacityError(fmt.Errorf(
-			"no group of instance types with the same pod capacity on pod network %s is available and satisfies the NodeClaim's requirements; set spec.instanceTypes: Flexible to mix them", network.Name))
-	}
+	groups, narrow := groupsOf(instanceTypes, claim, network)
 	var failures []error
-	for _, group := range lo.Slice(groups, 0, groupsPerLaunch) {
-		created, err := c.CloudProvider.Create(ctx, narrowTo(claim, group))
-		if err == nil {
-			log.FromContext(ctx).V(1).Info("launched from a homogeneous group", "group", group.Names(), "groups", len(groups))
-			return created, nil
+	fleets := 0
+	for _, group := range groups {
+		narrowed, need := narrow(group), launch.MostOf(ctx, network, group.InstanceTypes)
+		for _, zones := range c.attempts(network, claim, group, need) {
+			if fleets == fleetsPerLaunch {
+				return nil, cloudprovider.NewInsufficientCapacityError(errors.Join(failures...))
+			}
+			places, refusals := c.PodSubnets.Ledger.Reserve(ctx, podnetwork.Request{Owner: claim.Name, Need: need, Zones: zones})
+			if len(places) == 0 {
+				for _, refusal := range refusals {
+					failures = append(failures, fmt.Errorf("%s: %s", refusal.Place, refusal.Reason))
+				}
+				continue
+			}
+			fleets++
+			created, err := c.launchAt(ctx, network, narrowed, group.Names(), places)
+			if err == nil {
+				log.FromContext(ctx).V(1).Info("launched on a pod network", "group", group.Names(), "groups", len(groups), "fleets", fleets)
+				return created, nil
+			}
+			if !cloudprovider.IsInsufficientCapacityError(err) {
+				return nil, err
+			}
+			failures = append(failures, err)
 		}
-		if !cloudprovider.IsInsufficientCapacityError(err) {
-			return nil, err
-		}
-		failures = append(failures, err)
+	}
+	if len(failures) == 0 {
+		failures = append(failures, c.nothingToLaunch(ctx, network, claim, instanceTypes))
 	}
 	return nil, cloudprovider.NewInsufficientCapacityError(errors.Join(failures...))
+}
+
+// prepare what a launch decides from: every pod subnet was read, and nodes from before this controller's time are known.
+func (c *CloudProvider) prepare(ctx context.Context, network *v1alpha1.PodNetwork) error {
+	subnets := lo.Map(network.Status.Zones, func(z v1alpha1.ZoneStatus, _ int) string { return z.Subnet })
+	if err := c.PodSubnets.Ensure(ctx, subnets...); err != nil {
+		return err
+	}
+	return c.recall(ctx)
+}
+
+// groupsOf instance types to try, and how to narrow the claim to one of them.
+func groupsOf(instanceTypes cloudprovider.InstanceTypes, claim *karpv1.NodeClaim, network *v1alpha1.PodNetwork) ([]launch.Group, func(launch.Group) *karpv1.NodeClaim) {
+	if network.Spec.InstanceTypes != v1alpha1.Flexible {
+		return launch.Groups(instanceTypes, claim), func(group launch.Group) *karpv1.NodeClaim { return narrowTo(claim, group) }
+	}
+	as := func(launch.Group) *karpv1.NodeClaim { return claim }
+	if group, ok := launch.Launchable(instanceTypes, claim); ok {
+		return []launch.Group{group}, as
+	}
+	return nil, as
+}
+
+func (c *CloudProvider) nothingToLaunch(ctx context.Context, network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, instanceTypes cloudprovider.InstanceTypes) error {
+	if text := c.shortage(ctx, network, claim, instanceTypes); text != "" {
+		return errors.New(text)
+	}
+	if network.Spec.InstanceTypes == v1alpha1.Flexible {
+		return fmt.Errorf("no instance type on pod network %s is available and satisfies the NodeClaim's requirements", network.Name)
+	}
+	return fmt.Errorf("no group of instance types with the same pod capacity on pod network %s is available and satisfies the NodeClaim's requirements; set spec.instanceTypes: Flexible to mix them", network.Name)
 }
 
 // instanceTypes of a node class, for reading. Hundreds of launches begin at once after a restart or when many pods arrive. If

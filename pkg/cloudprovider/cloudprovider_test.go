@@ -5,16 +5,20 @@ package cloudprovider_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/aws/karpenter-provider-aws/pkg/operator/options"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/instancetype"
+	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	core "sigs.k8s.io/karpenter/pkg/cloudprovider"
@@ -24,7 +28,9 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/cloudprovider"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
 )
 
@@ -47,7 +53,9 @@ func (m *market) Create(ctx context.Context, claim *karpv1.NodeClaim) (*karpv1.N
 	for _, name := range typesOf(claim) {
 		if !slices.Contains(m.soldOut, name) {
 			launch.Decided(ctx, m.outcome)
-			return claim.DeepCopy(), nil
+			created := claim.DeepCopy()
+			created.Labels = lo.Assign(created.Labels, map[string]string{corev1.LabelTopologyZone: "us-east-1a"})
+			return created, nil
 		}
 	}
 	return nil, core.NewInsufficientCapacityError(errors.New("sold out"))
@@ -77,7 +85,7 @@ func (c catalogue) List(ctx context.Context, nodeClass instancetype.NodeClass) (
 		Upstream: instancetype.NewDefaultResolver("us-east-1"),
 		Network:  func(context.Context, client.Object) (*v1alpha1.PodNetwork, error) { return c.network, nil },
 	}
-	ctx = options.ToContext(ctx, &options.Options{ClusterName: "test", VMMemoryOverheadPercent: 0.075})
+	ctx = withOptions(ctx)
 	var its []*core.InstanceType
 	for _, name := range []string{"t3.small", "c5.large", "m5.large", "c5.xlarge", "m5.xlarge"} {
 		info, _ := instancetypes.Info(name)
@@ -91,6 +99,13 @@ func (c catalogue) List(ctx context.Context, nodeClass instancetype.NodeClass) (
 	return its, nil
 }
 
+func withOptions(ctx context.Context) context.Context {
+	return options.ToContext(ctx, &options.Options{ClusterName: "test", VMMemoryOverheadPercent: 0.075})
+}
+
+// podSubnet of us-east-1a is empty.
+const podSubnet = "subnet-0d0ec0de0000000a1"
+
 func provider(t *testing.T, m *market, network *v1alpha1.PodNetwork) *cloudprovider.CloudProvider {
 	t.Helper()
 	c, err := client.New(chartstest.StartAPIServer(t), client.Options{Scheme: scheme.Scheme})
@@ -103,8 +118,11 @@ func provider(t *testing.T, m *market, network *v1alpha1.PodNetwork) *cloudprovi
 			SecurityGroupSelectorTerms: []ec2nodeclass.SecurityGroupSelectorTerm{{ID: "sg-0d0ec0de000000001"}},
 		},
 	}))
+	network.Status.Zones = []v1alpha1.ZoneStatus{{Zone: "us-east-1a", ENIConfig: "us-east-1a", Subnet: podSubnet}}
+	ledger := podnetwork.NewLedger(clock.RealClock{})
+	ledger.Observe(podnetwork.NewSnapshot(podSubnet, netip.MustParsePrefix("100.64.0.0/19"), nil, podnetwork.Reservations{}, time.Now()))
 	return &cloudprovider.CloudProvider{
-		CloudProvider: m, Client: c, InstanceTypes: catalogue{network: network},
+		CloudProvider: m, Client: c, InstanceTypes: catalogue{network: network}, PodSubnets: &podsubnet.Reader{Ledger: ledger, Clock: clock.RealClock{}},
 		Network: func(context.Context, client.Object) (*v1alpha1.PodNetwork, error) { return network, nil },
 	}
 }
@@ -126,7 +144,7 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 
 	t.Run("the cheapest homogeneous group is launched, with the network's labels and hash", func(t *testing.T) {
 		reset()
-		created, err := p.Create(t.Context(), claim())
+		created, err := p.Create(withOptions(t.Context()), claim())
 		require.NoError(t, err)
 		require.Len(t, m.launches, 1)
 		require.Equal(t, []string{"c5.large", "m5.large"}, typesOf(m.launches[0]))
@@ -138,21 +156,21 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 	})
 	t.Run("the next group follows when the first is sold out", func(t *testing.T) {
 		reset("c5.large", "m5.large")
-		_, err := p.Create(t.Context(), claim())
+		_, err := p.Create(withOptions(t.Context()), claim())
 		require.NoError(t, err)
 		require.Len(t, m.launches, 2)
 		require.Equal(t, []string{"c5.xlarge", "m5.xlarge"}, typesOf(m.launches[1]))
 	})
 	t.Run("missing capacity everywhere is missing capacity to Karpenter", func(t *testing.T) {
 		reset("c5.large", "m5.large", "c5.xlarge", "m5.xlarge")
-		_, err := p.Create(t.Context(), claim())
+		_, err := p.Create(withOptions(t.Context()), claim())
 		require.True(t, core.IsInsufficientCapacityError(err), "%v", err)
 	})
 	t.Run("Flexible leaves all types to EC2", func(t *testing.T) {
 		reset()
 		network.Spec.InstanceTypes = v1alpha1.Flexible
 		defer func() { network.Spec.InstanceTypes = "" }()
-		_, err := p.Create(t.Context(), claim())
+		_, err := p.Create(withOptions(t.Context()), claim())
 		require.NoError(t, err)
 		require.Len(t, typesOf(m.launches[0]), 4)
 		require.Equal(t, "Dynamic", m.launches[0].Labels[v1alpha1.LabelAllocation])
@@ -161,12 +179,12 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		reset()
 		network.Spec.Addressing.Allocation = v1alpha1.AllocationStatic
 		defer func() { network.Spec.Addressing.Allocation = "" }()
-		created, err := p.Create(t.Context(), claim()) // the market brings no pod ENIs
+		created, err := p.Create(withOptions(t.Context()), claim()) // the market brings no pod ENIs
 		require.NoError(t, err)
 		require.Equal(t, "Dynamic", created.Labels[v1alpha1.LabelAllocation])
 		m.outcome = map[string]string{v1alpha1.LabelAllocation: "Static"}
 		defer func() { m.outcome = nil }()
-		created, err = p.Create(t.Context(), claim())
+		created, err = p.Create(withOptions(t.Context()), claim())
 		require.NoError(t, err)
 		require.Equal(t, "Static", created.Labels[v1alpha1.LabelAllocation])
 	})
@@ -175,16 +193,27 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		defer func() { network.Spec.Agent, network.Spec.InstanceTypes = "", "" }()
 		for _, network.Spec.InstanceTypes = range []v1alpha1.InstanceTypes{v1alpha1.Homogeneous, v1alpha1.Flexible} {
 			reset()
-			created, err := p.Create(t.Context(), claim())
+			created, err := p.Create(withOptions(t.Context()), claim())
 			require.NoError(t, err)
 			require.Equal(t, "VPCCNI", m.launches[0].Labels[v1alpha1.LabelAgent])
 			require.Equal(t, network.Hash(), created.Annotations[v1alpha1.AnnotationPodNetworkHash])
 		}
 	})
+	t.Run("a pod subnet without room is missing capacity, with the reason", func(t *testing.T) {
+		reset()
+		p.PodSubnets.Ledger.Observe(podnetwork.NewSnapshot(podSubnet, netip.MustParsePrefix("100.64.0.0/25"), nil, podnetwork.Reservations{}, time.Now()))
+		_, err := p.Create(withOptions(t.Context()), claim())
+		require.True(t, core.IsInsufficientCapacityError(err), "%v", err)
+		require.ErrorContains(t, err, "pod subnet subnet-0d0ec0de0000000a1 (zone us-east-1a, ENIConfig us-east-1a): 6 /28 blocks free, 0 of them set aside for nodes, 7 needed")
+		require.Empty(t, m.launches, "EC2 is not asked")
+		p.PodSubnets.Ledger.Observe(podnetwork.NewSnapshot(podSubnet, netip.MustParsePrefix("100.64.0.0/19"), nil, podnetwork.Reservations{}, time.Now()))
+	})
 	t.Run("one ENIConfig that is required becomes the node's label", func(t *testing.T) {
 		reset()
+		network.Spec.ENIConfigs.NodeLabel, network.Status.Zones[0].ENIConfig = v1alpha1.LabelENIConfig, "big"
+		defer func() { network.Spec.ENIConfigs.NodeLabel, network.Status.Zones[0].ENIConfig = "", "us-east-1a" }()
 		required := karpv1.NodeSelectorRequirementWithMinValues{Key: v1alpha1.LabelENIConfig, Operator: corev1.NodeSelectorOpIn, Values: []string{"big"}}
-		_, err := p.Create(t.Context(), claim(required))
+		_, err := p.Create(withOptions(t.Context()), claim(required))
 		require.NoError(t, err)
 		require.Equal(t, "big", m.launches[0].Labels[v1alpha1.LabelENIConfig])
 	})

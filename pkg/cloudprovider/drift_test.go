@@ -38,7 +38,7 @@ func requireDrift(t *testing.T, p *cloudprovider.CloudProvider, claim *karpv1.No
 func TestDrift(t *testing.T) {
 	network := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "pods", Generation: 1}}
 	p := provider(t, &market{}, network)
-	created, err := p.Create(t.Context(), claim())
+	created, err := p.Create(withOptions(t.Context()), claim())
 	require.NoError(t, err)
 
 	t.Run("a node as the network wants it stays", func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestANodeThatReportsAnotherMaxPodsIsReplacedAsLongAsThatHelps(t *testing.T)
 	c := p.Client.(client.Client)
 	// node that was launched for 110 pods, so many minutes ago.
 	node := func(name string, pods string, minutes time.Duration) *karpv1.NodeClaim {
-		created, err := p.Create(t.Context(), claim())
+		created, err := p.Create(withOptions(t.Context()), claim())
 		require.NoError(t, err)
 		created.Name, created.UID = name, types.UID(name)
 		created.CreationTimestamp = metav1.NewTime(time.Now().Add(-minutes * time.Minute))

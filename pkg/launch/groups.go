@@ -61,6 +61,19 @@ func Groups(instanceTypes cloudprovider.InstanceTypes, claim *karpv1.NodeClaim) 
 	return groups
 }
 
+// Launchable is the one group of all instance types that a NodeClaim may launch, whatever their geometry. It is false when there
+// are none.
+func Launchable(instanceTypes cloudprovider.InstanceTypes, claim *karpv1.NodeClaim) (Group, bool) {
+	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
+	group := Group{Price: math.Inf(1)}
+	for _, it := range instanceTypes {
+		if price, ok := launchable(it, requirements, claim.Spec.Resources.Requests); ok {
+			group.InstanceTypes, group.Price = append(group.InstanceTypes, it), min(group.Price, price)
+		}
+	}
+	return group, len(group.InstanceTypes) > 0
+}
+
 // launchable returns the price of the cheapest offering that the claim may use.
 func launchable(it *cloudprovider.InstanceType, requirements scheduling.Requirements, requests corev1.ResourceList) (float64, bool) {
 	if !requirements.IsCompatible(it.Requirements, scheduling.AllowUndefinedWellKnownLabels) || !resources.Fits(requests, it.Allocatable()) {

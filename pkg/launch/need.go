@@ -16,14 +16,16 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
-// NeedOf an instance type that InstanceTypes resolved for the network.
+// NeedOf an instance type that InstanceTypes resolved for the network. A launch of static allocation may turn out to be dynamic,
+// which needs no less.
 func NeedOf(ctx context.Context, network *v1alpha1.PodNetwork, it *cloudprovider.InstanceType) podcapacity.Need {
-	return need(ctx, network, func(label string) string { return it.Requirements.Get(label).Any() })
+	return need(ctx, network, func(label string) string { return it.Requirements.Get(label).Any() }, false)
 }
 
 // NeedOfNode reads the same from the labels of a node, or of its NodeClaim.
 func NeedOfNode(ctx context.Context, network *v1alpha1.PodNetwork, labels map[string]string) podcapacity.Need {
-	return need(ctx, network, func(label string) string { return labels[label] })
+	static := labels[v1alpha1.LabelAllocation] == string(v1alpha1.AllocationStatic)
+	return need(ctx, network, func(label string) string { return labels[label] }, static)
 }
 
 // MostOf needs is enough for each of the instance types.
@@ -36,7 +38,7 @@ func MostOf(ctx context.Context, network *v1alpha1.PodNetwork, instanceTypes clo
 	return most
 }
 
-func need(ctx context.Context, network *v1alpha1.PodNetwork, label func(string) string) podcapacity.Need {
+func need(ctx context.Context, network *v1alpha1.PodNetwork, label func(string) string, static bool) podcapacity.Need {
 	number := func(key string) int {
 		value, err := strconv.Atoi(label(key))
 		if err != nil {
@@ -49,7 +51,7 @@ func need(ctx context.Context, network *v1alpha1.PodNetwork, label func(string) 
 		PodENIs:   number(v1alpha1.LabelENIs) - 1 - options.FromContext(ctx).ReservedENIs,
 		IPsPerENI: number(v1alpha1.LabelIPsPerENI),
 		Prefixes:  prefixCapable(label) && network.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled,
-		Static:    network.Spec.Addressing.Allocation == v1alpha1.AllocationStatic,
+		Static:    static,
 		WholeENIs: network.Spec.Agent == v1alpha1.AgentVPCCNI,
 	}.Most()
 }

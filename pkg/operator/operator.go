@@ -84,6 +84,8 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		Client:        o.GetClient(),
 		InstanceTypes: p.instanceType,
 		Network:       o.network,
+		PodSubnets:    p.podSubnets,
+		Started:       o.Clock.Now(),
 	})
 	decorated := overlay.Decorate(undecorated, o.GetClient(), o.InstanceTypeStore)
 	cluster := state.NewCluster(o.Clock, o.GetClient(), decorated)

@@ -262,22 +262,25 @@ func (l *Ledger) reserve(request Request) (places []Place, refusals []Refusal, c
 	return places, refusals, changed
 }
 
+// Kept is what a launch came to.
+type Kept struct {
+	Owner, Subnet, Instance string
+	// Need of the instance type that came.
+	Need podcapacity.Need
+}
+
 // Keep the room in the subnet that EC2 chose for the instance, and give back the rest.
-func (l *Ledger) Keep(owner, subnet, instance string) {
+func (l *Ledger) Keep(kept Kept) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a, ok := l.accounts[subnet]
-	if !ok || a.aside[owner] == nil {
-		return
-	}
-	kept := *a.aside[owner]
-	l.release(owner)
-	kept.instance, kept.launching, kept.among = instance, false, 0
+	gone := slices.ContainsFunc(l.owners[kept.Owner], func(subnet string) bool { return l.accounts[subnet].aside[kept.Owner].gone })
+	l.release(kept.Owner)
 	l.launched = l.clock.Now()
-	if kept.gone {
-		kept.expires = l.launched.Add(doubtTTL)
+	c := &commitment{need: kept.Need, instance: kept.Instance}
+	if gone {
+		c.expires = l.launched.Add(doubtTTL)
 	}
-	l.set(owner, subnet, &kept)
+	l.set(kept.Owner, kept.Subnet, c)
 	l.poke()
 }
 

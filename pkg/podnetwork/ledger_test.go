@@ -55,7 +55,7 @@ func TestANodesWholeNeedIsSetAsideUntilItHoldsIt(t *testing.T) {
 	held, _ := l.Reserve(t.Context(), request("one", seven, "a"))
 	require.Equal(t, []podnetwork.Place{place("a")}, held)
 	require.Equal(t, podnetwork.Charge{Blocks: 8, Addresses: 7*16 + 1}, l.Room("subnet-a").Aside, "the ENI's own address may spoil a block")
-	l.Keep("one", "subnet-a", "i-1")
+	l.Keep(podnetwork.Kept{Owner: "one", Subnet: "subnet-a", Instance: "i-1", Need: seven})
 
 	_, refused := l.Reserve(t.Context(), request("two", seven, "a"))
 	require.Len(t, refused, 1)
@@ -102,9 +102,9 @@ func TestALaunchHoldsRoomInEachZoneUntilEC2HasChosen(t *testing.T) {
 		second <- held
 	}()
 	require.Eventually(t, c.HasWaiters, 10*time.Second, time.Millisecond, "it waits for the first to be decided")
-	l.Keep("one", "subnet-a", "i-1")
+	l.Keep(podnetwork.Kept{Owner: "one", Subnet: "subnet-a", Instance: "i-1", Need: seven})
 	require.Equal(t, []podnetwork.Place{place("b")}, <-second)
-	l.Keep("two", "subnet-b", "i-2")
+	l.Keep(podnetwork.Kept{Owner: "two", Subnet: "subnet-b", Instance: "i-2", Need: seven})
 
 	held, refused := l.Reserve(t.Context(), request("three", seven, "a", "b"))
 	require.Empty(t, held, "nothing is undecided: no use in waiting")
@@ -152,7 +152,7 @@ func TestALaunchInDoubtIsCoveredUntilItsInstanceMustBeGone(t *testing.T) {
 	require.NotEmpty(t, held)
 
 	l.Gone("one") // during its launch
-	l.Keep("one", "subnet-a", "i-1")
+	l.Keep(podnetwork.Kept{Owner: "one", Subnet: "subnet-a", Instance: "i-1", Need: seven})
 	require.False(t, l.Room("subnet-a").Fits(seven), "the instance runs until Karpenter finds it")
 	c.Step(2 * time.Minute)
 	require.True(t, l.Room("subnet-a").Fits(seven))
@@ -173,7 +173,7 @@ func TestTwoHundredLaunchesAtOnceTakeRoomForFiftyFiftyTimes(t *testing.T) {
 		all.Go(func() {
 			if held, _ := l.Reserve(context.Background(), request(fmt.Sprint("claim-", i), seven, "a")); len(held) > 0 {
 				granted.Add(1)
-				l.Keep(fmt.Sprint("claim-", i), "subnet-a", fmt.Sprint("i-", i))
+				l.Keep(podnetwork.Kept{Owner: fmt.Sprint("claim-", i), Subnet: "subnet-a", Instance: fmt.Sprint("i-", i), Need: seven})
 			}
 		})
 	}
@@ -310,7 +310,7 @@ func runLedgerAgainstCloud(t *testing.T, random *rand.Rand, apart bool) {
 				} else {
 					chosen := launching[owner].held[random.IntN(len(launching[owner].held))]
 					n := &liveNode{claim: owner, subnet: chosen.Subnet, instance: "i-" + owner, need: launching[owner].need}
-					l.Keep(owner, chosen.Subnet, n.instance)
+					l.Keep(podnetwork.Kept{Owner: owner, Subnet: chosen.Subnet, Instance: n.instance, Need: n.need})
 					nodes[owner] = n
 				}
 				delete(launching, owner)

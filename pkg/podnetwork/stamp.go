@@ -15,9 +15,13 @@ import (
 // needFormat of v1alpha1.AnnotationLaunchedNeed.
 const needFormat = "prefixes=%d,addresses=%d,enis=%d"
 
-// NeedStamp says on a NodeClaim what is set aside for its node.
-func NeedStamp(need podcapacity.Need) map[string]string {
-	return map[string]string{v1alpha1.AnnotationLaunchedNeed: fmt.Sprintf(needFormat, need.Prefixes, need.Addresses, need.ENIs)}
+// PlaceStamp says on a NodeClaim where its node's pods have their addresses from, and what is set aside for it there.
+func PlaceStamp(place Place, need podcapacity.Need) map[string]string {
+	return map[string]string{
+		v1alpha1.AnnotationLaunchedENIConfig: place.ENIConfig,
+		v1alpha1.AnnotationLaunchedPodSubnet: place.Subnet,
+		v1alpha1.AnnotationLaunchedNeed:      fmt.Sprintf(needFormat, need.Prefixes, need.Addresses, need.ENIs),
+	}
 }
 
 // Recall tells the ledger what a launched NodeClaim's stamps say. Of one that is not launched or has no stamps they say nothing,

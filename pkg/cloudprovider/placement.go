@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudprovider
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/samber/lo"
+	corev1 "k8s.io/api/core/v1"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	"sigs.k8s.io/karpenter/pkg/cloudprovider"
+	"sigs.k8s.io/karpenter/pkg/scheduling"
+	"sigs.k8s.io/karpenter/pkg/utils/resources"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/launch"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+)
+
+// allowed are the places that the claim may have its pods' addresses from, by zone. What names the ENIConfig of a node, in the
+// order of aws-node, is respected where it stands on the claim already.
+func allowed(network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim) [][]podnetwork.Place {
+	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
+	named := cmp.Or(claim.Labels[v1alpha1.LabelExternalENIConfig], claim.Annotations[v1alpha1.AnnotationENIConfig])
+	byLabel := !launch.NamedAfterZones(network)
+	if byLabel {
+		named = cmp.Or(named, claim.Labels[network.Spec.ENIConfigs.NodeLabel])
+	}
+	var zones [][]podnetwork.Place
+	for _, zone := range launch.PlacesOf(network) {
+		places := slices.DeleteFunc(zone, func(p podnetwork.Place) bool {
+			return named != "" && p.ENIConfig != named || !requirements.Get(corev1.LabelTopologyZone).Has(p.Zone) ||
+				!requirements.Get(v1alpha1.LabelENIConfig).Has(p.ENIConfig) ||
+				byLabel && !requirements.Get(network.Spec.ENIConfigs.NodeLabel).Has(p.ENIConfig)
+		})
+		if len(places) > 0 {
+			zones = append(zones, places)
+		}
+	}
+	return zones
+}
+
+// attempts of a launch, each a set of zones that EC2 may choose from. Where zones name the ENIConfigs, it chooses from all of
+// them at once. Otherwise a label on the node names the ENIConfig. It stands in the user data, and that is the same for all zones of a
+// request: so there is one request a zone, the cheapest first, and among those of equal price the one with the most room.
+func (c *CloudProvider) attempts(network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, group launch.Group, need podcapacity.Need) [][][]podnetwork.Place {
+	prices := pricesOf(claim, group)
+	var zones [][]podnetwork.Place
+	for _, zone := range allowed(network, claim) {
+		if _, offered := prices[zone[0].Zone]; offered {
+			zones = append(zones, zone)
+		}
+	}
+	if len(zones) == 0 {
+		return nil
+	}
+	if launch.NamedAfterZones(network) {
+		return [][][]podnetwork.Place{zones}
+	}
+	room := func(zone []podnetwork.Place) (most int) {
+		for _, p := range zone {
+			most = max(most, c.PodSubnets.Ledger.Room(p.Subnet).Nodes(need))
+		}
+		return most
+	}
+	slices.SortStableFunc(zones, func(a, b []podnetwork.Place) int {
+		return cmp.Or(cmp.Compare(prices[a[0].Zone], prices[b[0].Zone]), cmp.Compare(room(b), room(a)))
+	})
+	return lo.Map(zones, func(zone []podnetwork.Place, _ int) [][]podnetwork.Place { return [][]podnetwork.Place{zone} })
+}
+
+// pricesOf the group by zone: of its cheapest offering that the claim may use.
+func pricesOf(claim *karpv1.NodeClaim, group launch.Group) map[string]float64 {
+	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
+	prices := map[string]float64{}
+	for _, it := range group.InstanceTypes {
+		for _, o := range it.Offerings.Available().Compatible(requirements) {
+			price, known := prices[o.Zone()]
+			prices[o.Zone()] = min(o.Price, lo.Ternary(known, price, math.Inf(1)))
+		}
+	}
+	return prices
+}
+
+// launchAt calls EC2 with the need set aside, and gives back what was not used.
+func (c *CloudProvider) launchAt(ctx context.Context, network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, names []string, places []podnetwork.Place) (*karpv1.NodeClaim, error) {
+	ledger := c.PodSubnets.Ledger
+	named := map[string]string{}
+	if !launch.NamedAfterZones(network) {
+		named[v1alpha1.LabelENIConfig], named[network.Spec.ENIConfigs.NodeLabel] = places[0].ENIConfig, places[0].ENIConfig
+		claim = claim.DeepCopy()
+		claim.Labels = lo.Assign(claim.Labels, named)
+	}
+	ctx, outcome := launch.WithOutcome(launch.Holding(ctx, places, names))
+	created, err := c.CloudProvider.Create(ctx, claim)
+	switch {
+	case err == nil:
+	case doubtful(err):
+		ledger.Doubt(claim.Name)
+		return nil, err
+	default:
+		ledger.Release(claim.Name)
+		return nil, err
+	}
+	created.Labels = lo.Assign(created.Labels, named, outcome.Labels)
+	place, found := lo.Find(places, func(p podnetwork.Place) bool { return p.Zone == created.Labels[corev1.LabelTopologyZone] })
+	if !found {
+		ledger.Doubt(claim.Name)
+		return nil, fmt.Errorf("an instance came in zone %q, where none was asked for", created.Labels[corev1.LabelTopologyZone])
+	}
+	need := launch.NeedOfNode(ctx, network, lo.Assign(claim.Labels, created.Labels))
+	ledger.Keep(podnetwork.Kept{Owner: claim.Name, Subnet: place.Subnet, Instance: podnetwork.InstanceOf(created), Need: need})
+	created.Annotations = lo.Assign(created.Annotations, podnetwork.Stamp(network, created), podnetwork.PlaceStamp(place, need))
+	return created, nil
+}
+
+// doubtful tells that an error leaves open whether there is an instance: the answer was lost.
+func doubtful(err error) bool {
+	var unsent *smithyhttp.RequestSendError
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &unsent)
+}
+
+// shortage says where the claim's pods could have addresses from, and why not: it is what a person reads who wonders why there is
+// no node. "" when it is not for want of pod addresses.
+func (c *CloudProvider) shortage(ctx context.Context, network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, instanceTypes cloudprovider.InstanceTypes) string {
+	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
+	var least *podcapacity.Need
+	for _, it := range instanceTypes {
+		if !requirements.IsCompatible(it.Requirements, scheduling.AllowUndefinedWellKnownLabels) || !resources.Fits(claim.Spec.Resources.Requests, it.Allocatable()) {
+			continue
+		}
+		need := launch.NeedOf(ctx, network, it)
+		if (need != podcapacity.Need{}) && (least == nil || need.Prefixes+need.Addresses < least.Prefixes+least.Addresses) {
+			least = &need
+		}
+	}
+	zones := allowed(network, claim)
+	switch {
+	case least == nil:
+		return ""
+	case len(zones) == 0:
+		return fmt.Sprintf("pod network %s has no usable ENIConfig that the NodeClaim allows: see the PodNetwork's conditions", network.Name)
+	}
+	var reasons []string
+	for _, place := range slices.Concat(zones...) {
+		if room := c.PodSubnets.Ledger.Room(place.Subnet); !room.Fits(*least) {
+			reasons = append(reasons, fmt.Sprintf("%s: %s", place, room.Explain(*least)))
+		}
+	}
+	return strings.Join(reasons, "; ")
+}
