@@ -260,6 +260,9 @@ const (
 	ConditionSecurityGroupsApplied = "SecurityGroupsApplied"
 	// ConditionVPCCNIConfigured is true when aws-node's environment says what the network says. It is there with agent VPCCNI only.
 	ConditionVPCCNIConfigured = "VPCCNIConfigured"
+	// ConditionStaticAllocationAvailable stands on networks of static allocation. It is false when no node subnet can launch nodes
+	// with their pod ENIs: all allocate dynamically.
+	ConditionStaticAllocationAvailable = "StaticAllocationAvailable"
 )
 
 // PodNetworkStatus is what the controller found.

@@ -126,6 +126,7 @@ func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork
 	if err := setConfigured(network.StatusConditions(), agent); err != nil {
 		return reconcile.Result{}, err
 	}
+	c.setStatic(network, view)
 	setConditions(network, resolution)
 	if err := c.patch(ctx, network, stored); err != nil {
 		return reconcile.Result{}, err

@@ -10,6 +10,8 @@ import (
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -45,6 +47,7 @@ func TestPodNetworks(t *testing.T) {
 		"two networks on one node class are both told":                              testConflict,
 		"an answer that EC2 does not give leaves the zones as they were":            testEC2Away,
 		"a network whose selector cannot be read leaves the others serving":         testUnreadableSelector,
+		"where static allocation is not possible is said":                           testStatic,
 		"nothing to serve is said":                                                  testNoNodeClass,
 		"a status that says what is so is not written again":                        testNoNeedlessWrite,
 		"aws-node is kept off the nodes of Dovetail's agent":                        testVPCCNIOnDovetailNodes,
@@ -365,4 +368,45 @@ func testWatches(w *world, config *rest.Config) {
 	becomes(metav1.ConditionFalse)
 	w.applyPatchOf(v1alpha1.ConditionAgentReady)
 	becomes(metav1.ConditionTrue)
+}
+
+func testStatic(w *world) {
+	network := w.network("default")
+	network.Spec.Addressing.Allocation = v1alpha1.AllocationStatic
+	require.NoError(w, w.Update(w.Context(), network))
+	condition := func() *status.Condition {
+		return w.reconcile("default").StatusConditions().Get(v1alpha1.ConditionStaticAllocationAvailable)
+	}
+	require.True(w, condition().IsTrue())
+
+	public := func(subnet string) {
+		_, err := w.ec2.ModifySubnetAttribute(w.Context(), &ec2.ModifySubnetAttributeInput{
+			SubnetId: awssdk.String(subnet), MapPublicIpOnLaunch: &ec2types.AttributeBooleanValue{Value: awssdk.Bool(true)},
+		})
+		require.NoError(w, err)
+	}
+	public(zones[1].nodeSubnet)
+	require.Equal(w, []string{"True", "NotEverywhere"}, []string{string(condition().Status), condition().Reason})
+	require.Contains(w, condition().Message, "node subnet "+zones[1].nodeSubnet+" gives public addresses (MapPublicIpOnLaunch)")
+
+	public(zones[0].nodeSubnet)
+	public(zones[2].nodeSubnet)
+	network = w.reconcile("default")
+	requireCondition(w, network, v1alpha1.ConditionStaticAllocationAvailable, metav1.ConditionFalse, "NodeSubnetGivesPublicAddresses")
+	require.True(w, network.StatusConditions().Get("Ready").IsTrue(), "nodes come all the same")
+	w.requireEvent("PodNetwork", "default", "NodeSubnetGivesPublicAddresses", condition().Message)
+
+	nodeClass := &ec2nodeclass.EC2NodeClass{}
+	require.NoError(w, w.Get(w.Context(), client.ObjectKey{Name: "default"}, nodeClass))
+	nodeClass.Spec.AssociatePublicIPAddress = awssdk.Bool(true)
+	require.NoError(w, w.Update(w.Context(), nodeClass))
+	require.Equal(w, "PublicAddressRequested", condition().Reason)
+	nodeClass.Spec.AssociatePublicIPAddress = awssdk.Bool(false)
+	require.NoError(w, w.Update(w.Context(), nodeClass))
+	require.True(w, condition().IsTrue())
+
+	network = w.network("default")
+	network.Spec.Addressing.Allocation = v1alpha1.AllocationDynamic
+	require.NoError(w, w.Update(w.Context(), network))
+	require.Nil(w, condition())
 }
