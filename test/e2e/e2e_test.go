@@ -4,10 +4,13 @@ package e2e_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/launch"
 	"github.com/dovetail-dev/dovetail/test/scenario"
 )
 
@@ -135,6 +138,25 @@ func TestMaxPodsIsTheSameInEveryFormatOfUserDataAndOnTheNode(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []int{calculated, calculated, calculated}, []int{node.MaxPods, node.Allocatable, node.UserDataMaxPods})
 		require.Zero(t, node.Prefixes())
+	})
+	step(t, "nothing is left of it", nothingIsLeft)
+}
+
+func TestANodeOfStaticAllocationNeedsNoCallOfEC2(t *testing.T) {
+	withoutWorkload(t)
+	step(t, "one node with its pod ENI from the launch, and one that asks for a public address", func(ctx context.Context, t *testing.T) {
+		static, public, err := sandbox.Static(ctx, podNetwork, "m5.large")
+		require.NoError(t, err)
+		require.Equal(t, "Static", static.Labels[v1alpha1.LabelAllocation])
+		require.Equal(t, 7, static.Prefixes(), "108 pods on the pod network")
+		require.Len(t, static.PodENIs, 1)
+		require.Equal(t, []int{110, 110, 110}, []int{static.MaxPods, static.Allocatable, static.UserDataMaxPods})
+		require.Empty(t, static.AWSCalls)
+		require.NotContains(t, strings.Join(static.Events, "\n"), launch.StaticAllocationUnavailable)
+
+		require.Equal(t, "Dynamic", public.Labels[v1alpha1.LabelAllocation])
+		require.NotEmpty(t, public.AWSCalls)
+		require.Contains(t, strings.Join(public.Events, "\n"), launch.StaticAllocationUnavailable+": Launched with dynamic allocation (PublicAddressRequested)")
 	})
 	step(t, "nothing is left of it", nothingIsLeft)
 }
