@@ -119,7 +119,7 @@ func describe(s *status.Status, v *view, use usage) {
 }
 
 func (a *Agent) kernelStatus() (status.Kernel, error) {
-	k := status.Kernel{Rules: []string{}, Routes: []string{}, Differences: []status.Difference{}}
+	k := status.Kernel{Rules: []string{}, Routes: []string{}, PodRoutes: []string{}, Differences: []status.Difference{}}
 	state, changes, err := a.kernel.Compare()
 	for _, c := range changes {
 		k.Differences = append(k.Differences, status.Difference{Kind: string(c.Kind), Object: c.Object, Unwanted: c.Removed})
@@ -127,7 +127,7 @@ func (a *Agent) kernelStatus() (status.Kernel, error) {
 	if state == nil {
 		return k, errors.Join(err, errors.New("the agent has not set up the kernel yet"))
 	}
-	rules, routes, presentErr := datapath.Present(*state)
-	k.Rules, k.Routes = append(k.Rules, rules...), append(k.Routes, routes...)
+	rules, routes, pods, presentErr := datapath.Present(*state)
+	k.Rules, k.Routes, k.PodRoutes = append(k.Rules, rules...), append(k.Routes, routes...), append(k.PodRoutes, pods...)
 	return k, errors.Join(err, presentErr)
 }

@@ -288,13 +288,14 @@ func TestPresentListsRulesAndRoutes(t *testing.T) {
 	state := node(t)
 	_, err := datapath.Apply(state)
 	require.NoError(t, err)
-	rules, routes, err := datapath.Present(state)
+	rules, routes, pods, err := datapath.Present(state)
 	require.NoError(t, err)
 	require.ElementsMatch(t, []string{
 		"512: from all fwmark 0x0/0x0 lookup 512", "1024: from all fwmark 0x80/0x80 lookup 254",
 		"1536: from 100.64.0.5/32 fwmark 0x0/0x0 lookup 1001", "1536: from 100.64.0.16/28 fwmark 0x0/0x0 lookup 1001",
 	}, rules)
-	require.ElementsMatch(t, []string{"512: 100.64.0.20/32 dev dvtpod", "1001: 100.64.0.1/32 dev eth1", "1001: 0.0.0.0/0 via 100.64.0.1 dev eth1"}, routes)
+	require.ElementsMatch(t, []string{"1001: 100.64.0.1/32 dev eth1", "1001: 0.0.0.0/0 via 100.64.0.1 dev eth1"}, routes)
+	require.Equal(t, []string{"512: 100.64.0.20/32 dev dvtpod"}, pods)
 }
 
 func TestTheKeeperServesOtherENIsWhenOneIsGone(t *testing.T) {

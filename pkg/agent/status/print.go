@@ -73,6 +73,7 @@ func Print(w io.Writer, s Status) error {
 	}
 	list(&out, "rules", s.Kernel.Rules)
 	list(&out, "routes", s.Kernel.Routes)
+	fmt.Fprintf(&out, "  and %d of pods, one each\n", len(s.Kernel.PodRoutes))
 	switch {
 	case len(s.Kernel.Differences) == 0 && len(s.Kernel.Rules) > 0:
 		fmt.Fprintln(&out, "\nThe kernel is as it should be.")

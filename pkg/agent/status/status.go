@@ -118,9 +118,11 @@ type Lease struct {
 
 // Kernel as it was found.
 type Kernel struct {
-	// Rules and Routes of the agent's priorities and tables.
-	Rules  []string `json:"rules"`
-	Routes []string `json:"routes"`
+	// Rules of the agent's priorities.
+	Rules []string `json:"rules"`
+	// Routes of the ENIs' tables, and of pods.
+	Routes    []string `json:"routes"`
+	PodRoutes []string `json:"podRoutes"`
 	// Differences from what the agent wants; it repairs them.
 	Differences []Difference `json:"differences"`
 }
