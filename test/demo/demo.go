@@ -82,7 +82,7 @@ func (d *demo) inspect(ctx context.Context, workload scenario.Workload) error {
 		return err
 	}
 	printNodes(d.out, nodes)
-	problems := []error{d.sandbox.CheckNodes(ctx, nodes), d.sandbox.CheckPods(ctx, workload, nodes)}
+	problems := []error{d.sandbox.CheckNodes(ctx, nodes), d.sandbox.CheckPods(ctx, workload, nodes), d.sandbox.CheckReadyConditions(ctx, nodes)}
 	subnets, err := d.sandbox.PodsPerSubnet(ctx, workload)
 	if err != nil {
 		return errors.Join(append(problems, err)...)

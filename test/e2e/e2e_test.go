@@ -66,6 +66,15 @@ func TestPendingPodsBecomeNodesWithAddressesAndGoAgain(t *testing.T) {
 			require.NoError(t, sandbox.CheckLeases(ctx, node))
 		}
 	})
+	step(t, "each node says that its pod network is ready, and its agent who has which address", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, sandbox.CheckReadyConditions(ctx, nodes))
+		node, err := sandbox.BusiestNode(ctx, workload, nodes)
+		require.NoError(t, err)
+		printed, err := sandbox.NodeStatus(ctx, node)
+		require.NoError(t, err)
+		t.Log(printed)
+		require.NoError(t, sandbox.CheckAgentMetrics(ctx, node))
+	})
 	step(t, "packets arrive and show the addresses they should", func(ctx context.Context, t *testing.T) {
 		probes, err := sandbox.Connectivity(ctx, workload, nodes)
 		require.NoError(t, err)
@@ -86,6 +95,13 @@ func TestPendingPodsBecomeNodesWithAddressesAndGoAgain(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, killed.Check())
 		t.Logf("killed %v, %s is back", killed.Killed, killed.Returned)
+	})
+	step(t, "a node whose role lost a right says so when pods wait for it, and is ready again without them", func(ctx context.Context, t *testing.T) {
+		short, err := sandbox.MissingPermission(ctx, nodes)
+		require.NoError(t, err)
+		require.Equal(t, "MissingIAMPermissions", short.Condition.Reason)
+		require.Contains(t, short.Status, "MissingIAMPermissions")
+		t.Logf("%s: %s\n%s", short.Condition.Reason, short.Condition.Message, short.Status)
 	})
 	step(t, "nothing is left when the pods are gone", func(ctx context.Context, t *testing.T) {
 		left, took, err := sandbox.ScaleToZero(ctx, workload, nil)
