@@ -22,7 +22,8 @@ func NeedOf(ctx context.Context, network *v1alpha1.PodNetwork, it *cloudprovider
 	return need(ctx, network, func(label string) string { return it.Requirements.Get(label).Any() }, false)
 }
 
-// NeedOfNode reads the same from the labels of a node, or of its NodeClaim.
+// NeedOfNode reads the same from the labels of a node, or of its NodeClaim. One that could not be launched with its pod ENIs takes
+// addresses while it runs.
 func NeedOfNode(ctx context.Context, network *v1alpha1.PodNetwork, labels map[string]string) podcapacity.Need {
 	static := labels[v1alpha1.LabelAllocation] == string(v1alpha1.AllocationStatic)
 	return need(ctx, network, func(label string) string { return labels[label] }, static)

@@ -106,3 +106,16 @@ func TestAFleetsErrorNamesTheSubnetThatIsFull(t *testing.T) {
 		t.Run(name, func(t *testing.T) { require.Equal(t, row.want, fullSubnet(row.code, row.message, template)) })
 	}
 }
+
+func TestANodeThatCouldNotBringItsPodENIsNeedsWhatADynamicOneDoes(t *testing.T) {
+	network := networkLike(v1alpha1.Enabled, "", nil)
+	network.Spec.Addressing.Allocation = v1alpha1.AllocationStatic
+	ctx := options.ToContext(t.Context(), &options.Options{})
+	labels := map[string]string{
+		v1alpha1.LabelMaxPods: "98", v1alpha1.LabelENIs: "3", v1alpha1.LabelIPsPerENI: "4", ec2nodeclass.LabelInstanceHypervisor: "nitro",
+		v1alpha1.LabelAllocation: "Static",
+	}
+	require.Equal(t, podcapacity.Need{Prefixes: 6, ENIs: 2}, NeedOfNode(ctx, network, labels))
+	labels[v1alpha1.LabelAllocation], labels[v1alpha1.LabelMaxPods] = "Dynamic", "50"
+	require.Equal(t, podcapacity.Need{Prefixes: 4, ENIs: 2}, NeedOfNode(ctx, network, labels), "warm addresses go up to max-pods, not to two less")
+}
