@@ -27,8 +27,8 @@ const (
 	// Grace is between the end of an address's publication and its return. A plugin that has read the pool before takes
 	// its lease in milliseconds; what it took is seen before the address goes.
 	Grace = 10 * time.Second
-	// refusedFor is how long a subnet that had none is not asked again for prefixes, or for addresses, doubled each time up
-	// to refusedAtMost.
+	// refusedFor is how long a subnet that had none is not asked again for prefixes, or for addresses; for prefixes it is
+	// doubled each time up to refusedAtMost.
 	refusedFor, refusedAtMost = 2 * time.Minute, time.Hour
 	// sweepEvery and listEvery are mean times between looks at EC2 that nothing asked for.
 	sweepEvery, listEvery = 15 * time.Minute, 10 * time.Minute

@@ -70,7 +70,10 @@ func (a *Allocator) refuse(s supply, plan pool.Plan, err error) bool {
 	}
 	a.most = 0
 	r := a.refused[s]
-	wait := min(refusedFor<<min(r.times, 10), refusedAtMost)
+	wait := refusedFor
+	if s.unit == pool.Prefix { // single addresses serve meanwhile; without those, pods wait
+		wait = min(refusedFor<<min(r.times, 10), refusedAtMost)
+	}
 	a.refused[s] = refusal{err: err, until: a.now().Add(a.jittered(wait)), times: r.times + 1}
 	if p, ok := a.refused[supply{s.subnet, pool.Prefix}]; ok && s.unit == pool.SingleAddress && p.until.After(a.refused[s].until) {
 		p.until = a.refused[s].until // when a subnet that had nothing has something again, it may be a /28
