@@ -42,8 +42,8 @@ type CloudProvider struct {
 	Network launch.NetworkOf
 	// PodSubnets have room for the node, or it is not launched.
 	PodSubnets *podsubnet.Reader
-	// Started is when this controller began: older NodeClaims that are not launched may have been under way before.
-	Started time.Time
+	// LeadsSince is when this controller began to launch: older NodeClaims that are not launched may have been under way before.
+	LeadsSince func() time.Time
 
 	listing   singleflight.Group
 	recalling sync.Mutex

@@ -54,7 +54,7 @@ func (c *CloudProvider) recallOne(ctx context.Context, claim *karpv1.NodeClaim) 
 		}
 		return nil
 	}
-	if !claim.CreationTimestamp.Time.Before(c.Started) {
+	if !claim.CreationTimestamp.Time.Before(c.LeadsSince()) {
 		return nil
 	}
 	// Its launch may have been under way when the last controller ended. Nobody knows of that instance, if there is one, until

@@ -113,7 +113,7 @@ func (r *Offerings) newView(ctx context.Context, nodeClass offering.NodeClass) (
 		for _, p := range zone {
 			v.zones[p.Zone] = append(v.zones[p.Zone], len(v.places))
 			v.places = append(v.places, place{
-				Place: p, room: r.ledger.Room(p.Subnet), requirement: scheduling.NewRequirement(v1alpha1.LabelENIConfig, corev1.NodeSelectorOpIn, p.ENIConfig),
+				Place: p, room: r.ledger.Prospect(p.Subnet), requirement: scheduling.NewRequirement(v1alpha1.LabelENIConfig, corev1.NodeSelectorOpIn, p.ENIConfig),
 			})
 			shape = append(shape, p.Zone, p.ENIConfig)
 		}

@@ -10,6 +10,8 @@ package operator
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -27,6 +29,7 @@ import (
 	"github.com/awslabs/operatorpkg/aws/middleware"
 	"github.com/awslabs/operatorpkg/controller"
 	awsprometheus "github.com/jonathan-innis/aws-sdk-go-prometheus/v2"
+	"github.com/samber/lo"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/karpenter/pkg/cloudprovider/metrics"
@@ -85,7 +88,7 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		InstanceTypes: p.instanceType,
 		Network:       o.network,
 		PodSubnets:    p.podSubnets,
-		Started:       o.Clock.Now(),
+		LeadsSince:    o.leadsSince(ctx),
 	})
 	decorated := overlay.Decorate(undecorated, o.GetClient(), o.InstanceTypeStore)
 	cluster := state.NewCluster(o.Clock, o.GetClient(), decorated)
@@ -108,6 +111,24 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,
 		}),
 	)
+}
+
+// leadsSince remembers when this replica was elected.
+func (o *Operator) leadsSince(ctx context.Context) func() time.Time {
+	var since atomic.Pointer[time.Time]
+	go func() {
+		select {
+		case <-o.Elected():
+			since.Store(lo.ToPtr(o.Clock.Now()))
+		case <-ctx.Done():
+		}
+	}()
+	return func() time.Time {
+		if t := since.Load(); t != nil {
+			return *t
+		}
+		return o.Clock.Now() // elected this moment
+	}
 }
 
 // clients of AWS, all from one configuration.

@@ -168,6 +168,17 @@ func (l *Ledger) Room(subnet string) Room {
 	return Room{}
 }
 
+// Prospect is the room that there will be, should EC2 choose other zones for all launches that hold room in several: who only
+// plans a launch must not take that room for gone. Reserve waits until it is decided.
+func (l *Ledger) Prospect(subnet string) Room {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a, ok := l.accounts[subnet]; ok {
+		return a.withoutUndecided(l.clock.Now())
+	}
+	return Room{}
+}
+
 // MarkRefused keeps launches from a subnet after EC2 has refused addresses of it: for a while, or until a later reading shows
 // more room.
 func (l *Ledger) MarkRefused(subnet, code string) {

@@ -74,7 +74,7 @@ func (r Room) Explain(need podcapacity.Need) string {
 		return fmt.Sprintf("EC2 refused addresses of it with %s lately", r.Refused)
 	}
 	charge, left := chargeOf(need, r.Apart), r.left()
-	if max(left.Addresses, 0) < charge.Addresses {
+	if short := max(left.Blocks, 0) < charge.Blocks && (need.Prefixes > 0 || r.Promised); !short {
 		return fmt.Sprintf("%d addresses free, %d of them set aside for nodes, %d needed", r.Free.Addresses, r.Aside.Addresses, charge.Addresses)
 	}
 	text := fmt.Sprintf("%d /28 blocks free, %d of them set aside for nodes, %d needed", r.Free.Blocks, r.Aside.Blocks, need.Prefixes)
