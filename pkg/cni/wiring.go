@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	cnins "github.com/containernetworking/cni/pkg/ns"
 	"github.com/containernetworking/cni/pkg/types"
@@ -172,6 +173,23 @@ func (w wiring) configurePod(pod *netlink.Handle, link netlink.Link, hostMAC net
 		if err := pod.RouteReplace(&route); err != nil {
 			return fmt.Errorf("pod's route to %s: %w", route.Dst, err)
 		}
+	}
+	return w.awaitCarrier(pod, index)
+}
+
+// awaitCarrier waits until the pod's end sends. It came up before its peer, and drops what the pod sends until a worker of the
+// kernel has seen the peer: for tenths of a second where many pods start. Since Linux 6.8 the first question has the kernel look
+// at once. Before, this waits a little; a pod whose first packets may be lost is better than none.
+func (w wiring) awaitCarrier(pod *netlink.Handle, index int) error {
+	for range 50 {
+		link, err := pod.LinkByIndex(index)
+		if err != nil {
+			return fmt.Errorf("pod's end %s: %w", w.ifName, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			break
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
 	return nil
 }
