@@ -81,19 +81,21 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 
 // Run reads the subnets until the context ends.
 func (c *Controller) Run(ctx context.Context) error {
-	for {
-		timer := c.Clock.NewTimer(c.due().Sub(c.Clock.Now()))
+	for ctx.Err() == nil {
+		wait := c.due().Sub(c.Clock.Now())
+		if wait <= 0 {
+			c.round(ctx)
+			continue
+		}
+		timer := c.Clock.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-c.Reader.Ledger.Demand():
-			timer.Stop()
-			continue
+		case <-c.Reader.Ledger.Demand(): // it may be due earlier now
 		case <-timer.C():
 		}
-		c.round(ctx)
+		timer.Stop()
 	}
+	return nil
 }
 
 // due is when the next reading is.

@@ -23,7 +23,9 @@ var (
 	readAt        = prometheus.NewDesc("dovetail_pod_subnet_read_timestamp_seconds", "When a pod subnet was last read from EC2.", labels, nil)
 )
 
-// collector reads the ledger when it is asked.
+// Collector gives what the ledger knows when it is asked.
+func Collector(ledger *podnetwork.Ledger) prometheus.Collector { return collector{ledger} }
+
 type collector struct{ *podnetwork.Ledger }
 
 func (c collector) Describe(descriptions chan<- *prometheus.Desc) {
@@ -52,7 +54,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 // expose the ledger once.
 func expose(registry prometheus.Registerer, ledger *podnetwork.Ledger) error {
 	var already prometheus.AlreadyRegisteredError
-	if err := registry.Register(collector{ledger}); err != nil && !errors.As(err, &already) {
+	if err := registry.Register(Collector(ledger)); err != nil && !errors.As(err, &already) {
 		return fmt.Errorf("registering metrics of pod subnets, %w", err)
 	}
 	return nil
