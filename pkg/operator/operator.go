@@ -41,6 +41,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/cloudprovider"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/enigarbage"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/securitygroups"
@@ -81,7 +82,7 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		ec2nodeclass.CapacityReservationsEnabled = true // upstream's switch, a package variable of its API
 	}
 	p := o.providers
-	undecorated := metrics.Decorate(&cloudprovider.CloudProvider{
+	own := &cloudprovider.CloudProvider{
 		CloudProvider: awscloudprovider.New(p.instanceType, p.instance, o.EventRecorder, o.GetClient(), p.ami, p.securityGroup,
 			p.capacityReservation, p.placementGroup, o.InstanceTypeStore, p.caBundle),
 		Client:        o.GetClient(),
@@ -89,7 +90,8 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		Network:       o.network,
 		PodSubnets:    p.podSubnets,
 		LeadsSince:    o.leadsSince(ctx),
-	})
+	}
+	undecorated := metrics.Decorate(own)
 	decorated := overlay.Decorate(undecorated, o.GetClient(), o.InstanceTypeStore)
 	cluster := state.NewCluster(o.Clock, o.GetClient(), decorated)
 
@@ -106,6 +108,7 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 			Client: o.GetClient(), EC2: o.aws.ec2, PodSubnets: p.podSubnets, Recorder: o.EventRecorder, Clock: o.Clock,
 			ReservedENIs: options.FromContext(ctx).ReservedENIs,
 		}),
+		pendingpods.NewController(pendingpods.Params{Client: o.GetClient(), Provider: own, Recorder: o.EventRecorder, Clock: o.Clock}),
 		enigarbage.NewController(enigarbage.Params{EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Clock: o.Clock}),
 		securitygroups.NewController(securitygroups.Params{
 			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,
