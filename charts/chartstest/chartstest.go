@@ -20,6 +20,20 @@ import (
 func StartAPIServer(t testing.TB) *rest.Config {
 	t.Helper()
 	config := controlplanetest.Start(t)
+	installCRDs(t, config)
+	return config
+}
+
+// StartFull starts kube-controller-manager and kube-scheduler too.
+func StartFull(t testing.TB) *rest.Config {
+	t.Helper()
+	config := controlplanetest.StartFull(t).RESTConfig()
+	installCRDs(t, config)
+	return config
+}
+
+func installCRDs(t testing.TB, config *rest.Config) {
+	t.Helper()
 	objects, err := charts.Render(charts.CRDs, charts.Release{Name: charts.CRDs})
 	require.NoError(t, err)
 	var crds []*apiextensionsv1.CustomResourceDefinition
@@ -30,5 +44,4 @@ func StartAPIServer(t testing.TB) *rest.Config {
 	}
 	_, err = envtest.InstallCRDs(config, envtest.CRDInstallOptions{CRDs: crds})
 	require.NoError(t, err)
-	return config
 }

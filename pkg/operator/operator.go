@@ -20,12 +20,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	awscache "github.com/aws/karpenter-provider-aws/pkg/cache"
 	awscloudprovider "github.com/aws/karpenter-provider-aws/pkg/cloudprovider"
 	"github.com/aws/karpenter-provider-aws/pkg/cloudprovider/registrationhooks"
 	awscontrollers "github.com/aws/karpenter-provider-aws/pkg/controllers"
 	awsoperator "github.com/aws/karpenter-provider-aws/pkg/operator"
 	"github.com/aws/karpenter-provider-aws/pkg/operator/options"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/arczonalshift"
+	"github.com/aws/karpenter-provider-aws/pkg/providers/launchtemplate"
 	"github.com/awslabs/operatorpkg/aws/middleware"
 	"github.com/awslabs/operatorpkg/controller"
 	awsprometheus "github.com/jonathan-innis/aws-sdk-go-prometheus/v2"
@@ -51,10 +53,15 @@ import (
 // Operator is core's operator with Karpenter for AWS on pod networks in it.
 type Operator struct {
 	*coreoperator.Operator
+	// CloudProvider launches nodes, and lists instance types, as the controllers do.
+	CloudProvider *cloudprovider.CloudProvider
+	// LaunchTemplates are upstream's, with pod ENIs in them where launches are static.
+	LaunchTemplates launchtemplate.Provider
+	// UnavailableOfferings is upstream's memory of missing capacity.
+	UnavailableOfferings *awscache.UnavailableOfferings
 
 	aws       clients
 	providers *providers
-	network   launch.NetworkOf
 }
 
 // New connects to AWS and to the cluster, and reads what no controller can start without: instance types, their
@@ -73,7 +80,18 @@ func New(ctx context.Context, core *coreoperator.Operator) (*Operator, error) {
 		return nil, err
 	}
 	awsoperator.SetupIndexers(ctx, core.Manager)
-	return &Operator{Operator: core, aws: api, providers: p, network: network}, nil
+	return &Operator{
+		Operator: core, aws: api, providers: p, LaunchTemplates: p.launchTemplate, UnavailableOfferings: p.unavailableOfferings,
+		CloudProvider: &cloudprovider.CloudProvider{
+			CloudProvider: awscloudprovider.New(p.instanceType, p.instance, core.EventRecorder, core.GetClient(), p.ami, p.securityGroup,
+				p.capacityReservation, p.placementGroup, core.InstanceTypeStore, p.caBundle),
+			Client:        core.GetClient(),
+			InstanceTypes: p.instanceType,
+			Network:       network,
+			PodSubnets:    p.podSubnets,
+			LeadsSince:    leadsSince(ctx, core),
+		},
+	}, nil
 }
 
 // Controllers returns core's, upstream's and Dovetail's own.
@@ -82,16 +100,7 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		ec2nodeclass.CapacityReservationsEnabled = true // upstream's switch, a package variable of its API
 	}
 	p := o.providers
-	own := &cloudprovider.CloudProvider{
-		CloudProvider: awscloudprovider.New(p.instanceType, p.instance, o.EventRecorder, o.GetClient(), p.ami, p.securityGroup,
-			p.capacityReservation, p.placementGroup, o.InstanceTypeStore, p.caBundle),
-		Client:        o.GetClient(),
-		InstanceTypes: p.instanceType,
-		Network:       o.network,
-		PodSubnets:    p.podSubnets,
-		LeadsSince:    o.leadsSince(ctx),
-	}
-	undecorated := metrics.Decorate(own)
+	undecorated := metrics.Decorate(o.CloudProvider)
 	decorated := overlay.Decorate(undecorated, o.GetClient(), o.InstanceTypeStore)
 	cluster := state.NewCluster(o.Clock, o.GetClient(), decorated)
 
@@ -108,7 +117,7 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 			Client: o.GetClient(), EC2: o.aws.ec2, PodSubnets: p.podSubnets, Recorder: o.EventRecorder, Clock: o.Clock,
 			ReservedENIs: options.FromContext(ctx).ReservedENIs,
 		}),
-		pendingpods.NewController(pendingpods.Params{Client: o.GetClient(), Provider: own, Recorder: o.EventRecorder, Clock: o.Clock}),
+		pendingpods.NewController(pendingpods.Params{Client: o.GetClient(), Provider: o.CloudProvider, Recorder: o.EventRecorder, Clock: o.Clock}),
 		enigarbage.NewController(enigarbage.Params{EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Clock: o.Clock}),
 		securitygroups.NewController(securitygroups.Params{
 			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,
@@ -117,12 +126,12 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 }
 
 // leadsSince remembers when this replica was elected.
-func (o *Operator) leadsSince(ctx context.Context) func() time.Time {
+func leadsSince(ctx context.Context, core *coreoperator.Operator) func() time.Time {
 	var since atomic.Pointer[time.Time]
 	go func() {
 		select {
-		case <-o.Elected():
-			since.Store(lo.ToPtr(o.Clock.Now()))
+		case <-core.Elected():
+			since.Store(lo.ToPtr(core.Clock.Now()))
 		case <-ctx.Done():
 		}
 	}()
@@ -130,7 +139,7 @@ func (o *Operator) leadsSince(ctx context.Context) func() time.Time {
 		if t := since.Load(); t != nil {
 			return *t
 		}
-		return o.Clock.Now() // elected this moment
+		return core.Clock.Now() // elected this moment
 	}
 }
 

@@ -46,7 +46,7 @@ func (d *daemon) takeHollow(ctx context.Context, s aws.Snapshot) aws.Snapshot {
 		machine, running := d.hollow.Machine(instance.PrivateDNS)
 		if !running || machine.InstanceID != instance.ID { // user data are read at the first boot only
 			var err error
-			if machine, err = machineOf(instance); err != nil {
+			if machine, err = MachineOf(instance); err != nil {
 				d.log.Warn("instance does not boot", "instance", instance.ID, "error", err)
 				continue
 			}
@@ -59,8 +59,8 @@ func (d *daemon) takeHollow(ctx context.Context, s aws.Snapshot) aws.Snapshot {
 	return s
 }
 
-// machineOf reads an instance's user data, as its first boot would.
-func machineOf(instance aws.Instance) (bootstrap.Machine, error) {
+// MachineOf reads an instance's user data, as its first boot would.
+func MachineOf(instance aws.Instance) (bootstrap.Machine, error) {
 	machine := bootstrap.Machine{Identity: bootstrap.Identity{
 		InstanceID: instance.ID, InstanceType: instance.Type, Zone: instance.Zone, Region: Region, Hostname: instance.PrivateDNS, IP: instance.PrivateIP,
 	}}
