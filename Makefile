@@ -99,6 +99,10 @@ $(REGRESSION): go.mod
 bench-node: build controlplane ## Measure pods on a node: start and end, bursts, memory, kernel, packets.
 	CGO_ENABLED=0 $(GO) test ./test/benchnode -count=1 -timeout 30m -v -args -out $(BIN)/bench-node.json
 
+.PHONY: bench-provisioner
+bench-provisioner: build controlplane $(UPSTREAM) ## Measure listing, launching, scheduling and the controller, with Dovetail's parts and without.
+	CGO_ENABLED=0 $(GO) test ./test/benchprovisioner -count=1 -timeout 60m -v -args -out $(BIN)/bench-provisioner.json $(BENCH_FLAGS)
+
 .PHONY: scale
 scale: build controlplane ## Measure a thousand nodes and ten thousand pods that exist in the control plane only.
 	$(GO) run ./test/scale --bin-dir $(BIN) $(SCALE_FLAGS)
