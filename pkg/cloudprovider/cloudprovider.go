@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/cloudprovider"
+	"sigs.k8s.io/karpenter/pkg/events"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
@@ -40,6 +41,8 @@ type CloudProvider struct {
 	InstanceTypes instancetype.Provider
 	// Network of a node class.
 	Network launch.NetworkOf
+	// Recorder of events.
+	Recorder events.Recorder
 	// PodSubnets have room for the node, or it is not launched.
 	PodSubnets *podsubnet.Reader
 	// LeadsSince is when this controller began to launch: older NodeClaims that are not launched may have been under way before.
@@ -93,6 +96,7 @@ func (c *CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nod
 			created, err := c.launchAt(ctx, network, narrowed, group.Names(), places)
 			if err == nil {
 				log.FromContext(ctx).V(1).Info("launched on a pod network", "group", group.Names(), "groups", len(groups), "fleets", fleets)
+				c.tellLowered(nodeClass, network, created)
 				return created, nil
 			}
 			if !cloudprovider.IsInsufficientCapacityError(err) {

@@ -66,12 +66,13 @@ type region struct {
 	network *v1alpha1.PodNetwork
 	clock   *clocktesting.FakeClock
 	vpc     string
+	events  *record.FakeRecorder
 }
 
 func newRegion(t *testing.T, config *rest.Config) *region {
 	t.Helper()
 	r := &region{
-		T: t, clock: clocktesting.NewFakeClock(time.Now()), network: &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "pods"}},
+		T: t, clock: clocktesting.NewFakeClock(time.Now()), events: record.NewFakeRecorder(10000), network: &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "pods"}},
 		cloud: simulator.New(simulator.Options{Seed: 5, Latency: simulator.Profile{Launch: simulator.Span{Min: 20 * time.Millisecond, Max: 80 * time.Millisecond}}}),
 	}
 	server := httptest.NewServer(r.cloud.Handler())
@@ -170,7 +171,7 @@ func (r *region) controller(leadsSince time.Time) *cloudprovider.CloudProvider {
 	remember := func() *cache.Cache { return cache.New(time.Hour, time.Hour) }
 	network := func(context.Context, client.Object) (*v1alpha1.PodNetwork, error) { return r.network, nil }
 	reader := &podsubnet.Reader{EC2: r.ec2, Ledger: podnetwork.NewLedger(r.clock), Clock: r.clock}
-	recorder := events.NewRecorder(record.NewFakeRecorder(10000))
+	recorder := events.NewRecorder(r.events)
 	launches, unavailable, shift := launch.NewLaunches(), awscache.NewUnavailableOfferings(), arczonalshift.NewNoopProvider()
 	api := launch.EC2{EC2API: r.ec2, Launches: launches, Cluster: "test", PodSubnetFull: reader.Ledger.MarkRefused}
 	subnets := launch.Subnets{Provider: subnet.NewDefaultProvider(r.ec2, remember(), remember()), Launches: launches}
@@ -190,7 +191,7 @@ func (r *region) controller(leadsSince time.Time) *cloudprovider.CloudProvider {
 	}
 	return &cloudprovider.CloudProvider{
 		CloudProvider: awscloudprovider.New(types, instances, recorder, r.Client, nil, nil, reservations, placement, nodeoverlay.NewInstanceTypeStore(), nil),
-		Client:        r.Client, InstanceTypes: types, Network: network, PodSubnets: reader,
+		Client:        r.Client, InstanceTypes: types, Network: network, Recorder: recorder, PodSubnets: reader,
 		LeadsSince: func() time.Time { return leadsSince },
 	}
 }
@@ -358,6 +359,26 @@ func TestRoomOfPodSubnets(t *testing.T) {
 		require.ErrorContains(t, err, "(zone us-east-1a, ENIConfig small): 6 /28 blocks free")
 		require.NotContains(t, err.Error(), "ENIConfig big", "the pods named one")
 	})
+}
+
+func TestANodeClassThatAsksForMorePodsThanAddressesIsTold(t *testing.T) {
+	r := newRegion(t, chartstest.StartAPIServer(t))
+	r.podSubnet("us-east-1a", "us-east-1a", "100.64.0.0/19")
+	nodeClass := &ec2nodeclass.EC2NodeClass{}
+	require.NoError(t, r.Get(t.Context(), client.ObjectKey{Name: "default"}, nodeClass))
+	nodeClass.Spec.Kubelet = &ec2nodeclass.KubeletConfiguration{MaxPods: lo.ToPtr(int32(200))}
+	require.NoError(t, r.Update(t.Context(), nodeClass))
+	for _, condition := range nodeClass.Status.Conditions { // of the generation that was launched with
+		nodeClass.StatusConditions().SetTrue(condition.Type)
+	}
+	require.NoError(t, r.Status().Update(t.Context(), nodeClass))
+	p := r.controller(time.Now().Add(-time.Minute))
+	launched := r.launch(p, r.claims(2, karpv1.NodeSelectorRequirementWithMinValues{
+		Key: corev1.LabelInstanceTypeStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"m5.large"},
+	}))
+	require.Len(t, launched, 2)
+	require.Equal(t, "Warning MaxPodsLowered spec.kubelet.maxPods 200 is more than a m5.large serves on pod network pods: its nodes are launched with 110", <-r.events.Events)
+	require.Empty(t, r.events.Events, "once an instance type")
 }
 
 func withStatus(claim, created *karpv1.NodeClaim) *karpv1.NodeClaim {

@@ -88,6 +88,7 @@ func New(ctx context.Context, core *coreoperator.Operator) (*Operator, error) {
 			Client:        core.GetClient(),
 			InstanceTypes: p.instanceType,
 			Network:       network,
+			Recorder:      core.EventRecorder,
 			PodSubnets:    p.podSubnets,
 			LeadsSince:    leadsSince(ctx, core),
 		},
