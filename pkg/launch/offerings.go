@@ -4,6 +4,7 @@ package launch
 
 import (
 	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -239,10 +240,7 @@ func (v *view) copies(zone string) int {
 
 // with copies the map and shares the requirements in it.
 func with(requirements scheduling.Requirements, one *scheduling.Requirement) scheduling.Requirements {
-	out := make(scheduling.Requirements, len(requirements)+1)
-	for key, requirement := range requirements {
-		out[key] = requirement
-	}
+	out := maps.Clone(requirements)
 	out[one.Key] = one
 	return out
 }

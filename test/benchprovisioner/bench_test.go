@@ -12,6 +12,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis"
 )
 
 var (
@@ -29,6 +32,7 @@ func TestTheProvisioner(t *testing.T) {
 	if *out == "" {
 		t.Skip("make bench-provisioner runs this")
 	}
+	apis.Register(scheme.Scheme)
 	r := &results{CPUs: runtime.NumCPU(), LoadBefore: load(t)}
 	t.Run("InOneProcess", func(t *testing.T) {
 		w := newWorld(t)

@@ -25,7 +25,6 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/dovetail-dev/dovetail/charts/chartstest"
-	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	simulator "github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 )
@@ -50,7 +49,6 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	apis.Register(scheme.Scheme)
 	config := chartstest.StartAPIServer(t)
 	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
 	require.NoError(t, err)
