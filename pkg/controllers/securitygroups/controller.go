@@ -19,6 +19,7 @@ import (
 	"github.com/samber/lo"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	controllerruntime "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -45,6 +46,8 @@ const (
 	changeRate      = rate.Limit(3) // a second
 	changeBurst     = 20
 	soon            = 5 * time.Second
+	// gather nodes that select another ENIConfig at the same time, as new ones do when they learn their zone: one round is for all.
+	gather = 2 * time.Second
 )
 
 // EC2 is what the controller asks of EC2. An *ec2.Client is one.
@@ -84,12 +87,7 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 		Named("podnetwork.securitygroups").
 		For(&v1alpha1.PodNetwork{}, specChanged).
 		Watches(&eniconfig.ENIConfig{}, all, specChanged).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(networkOf), builder.WithPredicates(predicate.Funcs{
-			CreateFunc:  func(event.CreateEvent) bool { return false },
-			DeleteFunc:  func(event.DeleteEvent) bool { return false },
-			GenericFunc: func(event.GenericEvent) bool { return false },
-			UpdateFunc:  func(e event.UpdateEvent) bool { return selectsAnew(e.ObjectOld, e.ObjectNew) },
-		})).
+		Watches(&corev1.Node{}, handler.Funcs{UpdateFunc: c.nodeChanged}).
 		Complete(reconcile.AsReconciler(m.GetClient(), c))
 }
 
@@ -104,18 +102,20 @@ func (c *Controller) allNetworks(ctx context.Context, _ client.Object) []reconci
 	})
 }
 
-func networkOf(_ context.Context, node client.Object) []reconcile.Request {
-	name := node.GetLabels()[v1alpha1.LabelPodNetwork]
-	if name == "" {
-		return nil
+// nodeChanged wakes the round of the node's network when the node selects another ENIConfig. A new node gets many labels, one after the
+// other, and each round asks EC2 for all ENIs of the network.
+func (c *Controller) nodeChanged(ctx context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	key := client.ObjectKey{Name: e.ObjectNew.GetLabels()[v1alpha1.LabelPodNetwork]}
+	if key.Name == "" {
+		return
 	}
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
-}
-
-// selectsAnew tells whether a change of a node can have given it another ENIConfig.
-func selectsAnew(before, after client.Object) bool {
-	return !maps.Equal(before.GetLabels(), after.GetLabels()) ||
-		before.GetAnnotations()[v1alpha1.AnnotationENIConfig] != after.GetAnnotations()[v1alpha1.AnnotationENIConfig]
+	network := &v1alpha1.PodNetwork{}
+	if err := c.Client.Get(ctx, key, network); err != nil {
+		return // gone, or read again at the next interval
+	}
+	if podnetwork.ENIConfigOf(network, e.ObjectOld) != podnetwork.ENIConfigOf(network, e.ObjectNew) {
+		queue.AddAfter(reconcile.Request{NamespacedName: key}, gather)
+	}
 }
 
 // Reconcile is one round for the nodes of one PodNetwork.
