@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
+	"github.com/dovetail-dev/dovetail/test/scenario"
+)
+
+// TestPodsGoWherePodSubnetsHaveRoom is one story: zone a's pod subnet is full, zone b's has addresses but no /28, zone c's is free.
+func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
+	const full, fragmented, free = "us-east-1a", "us-east-1b", "us-east-1c"
+	withoutWorkload(t)
+	subnets, err := sandbox.CreatePodSubnets(t.Context(), "short", map[string]string{
+		full: "100.64.96.0/24", fragmented: "100.64.97.0/24", free: "100.64.100.0/22",
+	})
+	require.NoError(t, err)
+	empty, err := sandbox.FillSubnet(t.Context(), subnets.ByZone[full], "fill", "0")
+	require.NoError(t, err)
+	unscatter, err := sandbox.FillSubnet(t.Context(), subnets.ByZone[fragmented], "fragment", "100")
+	require.NoError(t, err)
+
+	var anywhere, pinned scenario.Workload
+	if !step(t, "the pod network tells the three apart", func(ctx context.Context, t *testing.T) {
+		require.NoError(t, sandbox.UsePodSubnets(ctx, podNetwork, subnets))
+		require.NoError(t, sandbox.WaitPodSubnets(ctx, podNetwork, subnets, func(zone v1alpha1.ZoneStatus) bool {
+			switch zone.Zone {
+			case full:
+				return zone.FreeAddresses == 0
+			case fragmented:
+				return zone.FreePrefixes == 0 && zone.FreeAddresses == 100 && zone.Fragmentation == 100
+			}
+			return zone.FreePrefixes > 0
+		}))
+	}) {
+		t.FailNow()
+	}
+	step(t, "300 pods that may go anywhere all run", func(ctx context.Context, t *testing.T) {
+		start := time.Now()
+		var err error
+		anywhere, err = sandbox.Deploy(ctx, "anywhere", 300, "", false)
+		require.NoError(t, err)
+		require.NoError(t, sandbox.WaitRunning(ctx, anywhere, nil))
+		perSubnet, err := sandbox.PodsPerSubnet(ctx, anywhere)
+		require.NoError(t, err)
+		for _, subnet := range perSubnet {
+			if subnet.ID == subnets.ByZone[full] {
+				require.Zero(t, subnet.Pods)
+			}
+			if subnet.Pods > 0 {
+				t.Logf("%d pods in %s %s", subnet.Pods, subnet.Zone, subnet.CIDR)
+			}
+		}
+		t.Logf("all run after %s", time.Since(start))
+	})
+	step(t, "pods that must go to the full zone wait, and are told which subnet is full", func(ctx context.Context, t *testing.T) {
+		var err error
+		pinned, err = sandbox.Deploy(ctx, "pinned", 10, full, false)
+		require.NoError(t, err)
+		events, err := sandbox.WaitPodEvents(ctx, pinned, pendingpods.ReasonNoPodAddresses)
+		require.NoError(t, err)
+		require.Contains(t, strings.Join(events, "\n"), subnets.ByZone[full])
+		t.Logf("%q", events)
+		unplaced, err := sandbox.Unplaced(ctx, pinned)
+		require.NoError(t, err)
+		require.Equal(t, pinned.Replicas, unplaced)
+	})
+	step(t, "they are placed when room returns", func(ctx context.Context, t *testing.T) {
+		start := time.Now()
+		require.NoError(t, empty(ctx))
+		require.NoError(t, sandbox.WaitRunning(ctx, pinned, nil))
+		t.Logf("after %s", time.Since(start))
+	})
+	step(t, "nothing is left of it", func(ctx context.Context, t *testing.T) {
+		for _, workload := range []scenario.Workload{anywhere, pinned} {
+			require.NoError(t, sandbox.EndDeployment(ctx, workload))
+		}
+		require.NoError(t, unscatter(ctx))
+		require.NoError(t, sandbox.UseExamplePodSubnets(ctx, podNetwork))
+		require.NoError(t, sandbox.DeletePodSubnets(ctx, subnets))
+		nothingIsLeft(ctx, t)
+	})
+}
