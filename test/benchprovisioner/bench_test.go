@@ -20,7 +20,7 @@ import (
 var (
 	lists       = flag.Int("lists", 200, "listings of all instance types on each side")
 	launches    = flag.Int("launches", 100, "launches one after the other, and at once, on each side")
-	rounds      = flag.Int("rounds", 5, "rounds of scheduling, of launches at once, on each side")
+	rounds      = flag.Int("rounds", 3, "rounds of scheduling, of launches at once, on each side")
 	pods        = flag.Int("pods", 1000, "pods to schedule")
 	nodes       = flag.Int("nodes", 100, "nodes of each controller; 0 leaves out the controllers' memory and calls")
 	podsPerNode = flag.Int("pods-per-node", 10, "pods on each of these nodes")
