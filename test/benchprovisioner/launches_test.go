@@ -28,7 +28,7 @@ type launchFigure struct {
 // launchNodes measures Create besides EC2: EC2 answers at once, and what it takes even so is subtracted where launches come one
 // after the other. Upstream waits 35 ms for more launches that it can ask EC2 for in the same request; that is on both sides.
 func launchNodes(t *testing.T, w *world) (figures []launchFigure) {
-	contenders := w.contenders(withoutNetwork, oneENIConfig, threeENIConfigs, static)
+	contenders := w.contenders(withoutNetwork, oneENIConfig, threeENIConfigs, static, flexible)
 	l := &launcher{T: t, world: w}
 	kinds := []struct {
 		name string

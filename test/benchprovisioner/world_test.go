@@ -35,9 +35,10 @@ const (
 	oneENIConfig    = "one"
 	threeENIConfigs = "three"
 	static          = "static"
+	flexible        = "flexible"
 )
 
-var nodeClasses = []string{withoutNetwork, oneENIConfig, threeENIConfigs, static}
+var nodeClasses = []string{withoutNetwork, oneENIConfig, threeENIConfigs, static, flexible}
 
 // world is a simulated account and an API server with objects as controllers leave them: none runs, so that what is measured runs
 // alone. On it are two assemblies of providers.
@@ -63,6 +64,7 @@ func newWorld(t *testing.T) *world {
 	w.network(t, threeENIConfigs, v1alpha1.PodNetworkSpec{ENIConfigs: v1alpha1.ENIConfigs{NodeLabel: v1alpha1.LabelENIConfig}},
 		slices.DeleteFunc(slices.Sorted(maps.Keys(w.account.podSubnets)), func(name string) bool { return slices.Contains(zones, name) }))
 	w.network(t, static, v1alpha1.PodNetworkSpec{Addressing: v1alpha1.Addressing{Allocation: v1alpha1.AllocationStatic}}, zones)
+	w.network(t, flexible, v1alpha1.PodNetworkSpec{InstanceTypes: v1alpha1.Flexible}, zones)
 	setEnvironment(t, kubeconfig(t, config))
 	w.upstream, w.dovetail = newUpstream(t, w.account), newDovetail(t, w.account)
 	return w
@@ -182,6 +184,6 @@ func classRef(name string) *karpv1.NodeClassReference {
 func describe(class string) string {
 	return map[string]string{
 		withoutNetwork: "Dovetail, no PodNetwork", oneENIConfig: "Dovetail, 1 ENIConfig a zone", threeENIConfigs: "Dovetail, 3 ENIConfigs a zone",
-		static: "Dovetail, 1 ENIConfig a zone, static",
+		static: "Dovetail, 1 ENIConfig a zone, static", flexible: "Dovetail, 1 ENIConfig a zone, Flexible",
 	}[class]
 }
