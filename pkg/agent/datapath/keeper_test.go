@@ -223,7 +223,8 @@ func TestWhatSomebodyTakesAwayComesBackAfterTheEvent(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, source, seen)
 			}
-			require.Contains(t, repaired(k), s.kind)
+			// The keeper tells after it has repaired.
+			require.EventuallyWithT(t, func(c *assert.CollectT) { require.Contains(c, repaired(k), s.kind) }, deadline, 20*time.Millisecond)
 		})
 	}
 }
