@@ -41,6 +41,7 @@ func TestPodNetworks(t *testing.T) {
 		"a NodePool that allows no zone with an ENIConfig is warned":                testNodePoolWithoutZone,
 		"what ENIs and reservations take from a pod subnet is counted":              testCapacity,
 		"nodes, their pods and those with older settings are counted":               testNodes,
+		"a replaced node counts as outdated until it is gone":                       testDraining,
 		"Karpenter's drift check is woken for nodes that are outdated":              testDriftChecks,
 		"another way to compute the hash replaces no node":                          testHashVersions,
 		"a node with another max-pods than it was launched for is told":             testMaxPods,
@@ -211,6 +212,29 @@ func testNodes(w *world) {
 	require.EqualValues(w, 2, network.Status.Zones[0].Nodes)
 	require.EqualValues(w, 3, network.Status.Zones[0].Pods)
 	require.Zero(w, network.Status.Zones[1].Pods)
+}
+
+// A replaced node still has pods while it drains: the migration is not over then.
+func testDraining(w *world) {
+	const finalizer = "karpenter.sh/termination" // as Karpenter's own
+	outdated := w.nodeClaim("outdated", "us-east-1a", "", stamp("0123456789abcdef"))
+	w.nodeClaim("current", "us-east-1a", "", stamp(w.network("default").Hash()))
+	outdated.Finalizers = []string{finalizer}
+	require.NoError(w, w.Update(w.Context(), outdated))
+	require.NoError(w, w.Delete(w.Context(), outdated))
+
+	w.reconcile("default")
+	network := w.reconcile("default")
+	require.Equal(w, v1alpha1.NodesStatus{Total: 2, Current: 1, Outdated: 1}, network.Status.Nodes)
+	requireCondition(w, network, v1alpha1.ConditionMigrationComplete, metav1.ConditionFalse, "NodesOutdated")
+	require.NoError(w, w.Get(w.Context(), client.ObjectKeyFromObject(outdated), outdated))
+	require.Empty(w, outdated.Annotations[v1alpha1.AnnotationDriftVerdict], "nothing is to be decided about it any more")
+
+	outdated.Finalizers = nil
+	require.NoError(w, w.Update(w.Context(), outdated))
+	network = w.reconcile("default")
+	require.Equal(w, v1alpha1.NodesStatus{Total: 1, Current: 1}, network.Status.Nodes)
+	require.True(w, network.StatusConditions().Get(v1alpha1.ConditionMigrationComplete).IsTrue())
 }
 
 // Karpenter looks at a NodeClaim when it changes, and otherwise every five minutes.

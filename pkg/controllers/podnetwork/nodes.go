@@ -31,7 +31,8 @@ type claim struct {
 }
 
 // claims lists the NodeClaims of the node classes that the network serves, those from before it among them, and those that it
-// has launched for node classes that it no longer serves.
+// has launched for node classes that it no longer serves. One that is being deleted is a node until it is gone: its pods may not
+// have found another yet.
 func (c *Controller) claims(ctx context.Context, network *v1alpha1.PodNetwork, nodeClasses []ec2nodeclass.EC2NodeClass) ([]claim, error) {
 	networks := &v1alpha1.PodNetworkList{}
 	if err := c.Client.List(ctx, networks); err != nil {
@@ -50,7 +51,7 @@ func (c *Controller) claims(ctx context.Context, network *v1alpha1.PodNetwork, n
 	for i := range list.Items {
 		found := claim{NodeClaim: &list.Items[i]}
 		found.serves = found.Spec.NodeClassRef != nil && served[found.Spec.NodeClassRef.Name]
-		if !found.DeletionTimestamp.IsZero() || !found.serves && found.Labels[v1alpha1.LabelPodNetwork] != network.Name {
+		if !found.serves && found.Labels[v1alpha1.LabelPodNetwork] != network.Name {
 			continue
 		}
 		found.outdated = podnetwork.Outdated(lo.Ternary(found.serves, network, nil), found.NodeClaim)
@@ -109,7 +110,7 @@ func (c *Controller) wakeDriftChecks(ctx context.Context, network *v1alpha1.PodN
 	for _, found := range claims {
 		drifted := found.StatusConditions().Get(karpv1.ConditionTypeDrifted).IsTrue()
 		verdict := fmt.Sprintf("%s of generation %d", lo.CoalesceOrEmpty(string(found.outdated), "Current"), network.Generation)
-		if !launched(found.NodeClaim) || drifted == (found.outdated != "") || found.Annotations[v1alpha1.AnnotationDriftVerdict] == verdict {
+		if !launched(found.NodeClaim) || !found.DeletionTimestamp.IsZero() || drifted == (found.outdated != "") || found.Annotations[v1alpha1.AnnotationDriftVerdict] == verdict {
 			continue
 		}
 		if err := c.annotate(ctx, found.NodeClaim, map[string]string{v1alpha1.AnnotationDriftVerdict: verdict}); err != nil {
