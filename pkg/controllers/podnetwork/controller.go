@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	controllerruntime "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -28,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/events"
 
@@ -36,7 +38,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
-// refreshInterval is how often the pod subnets are read again: addresses come and go without an event.
+// refreshInterval is how often everything is looked at again: VPCs change without an event.
 const refreshInterval = time.Minute
 
 // Params of the controller.
@@ -73,7 +75,26 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 		Watches(&karpv1.NodePool{}, all).
 		Watches(&karpv1.NodeClaim{}, all).
 		Watches(&appsv1.DaemonSet{}, all, builder.WithPredicates(vpcCNI)).
+		WatchesRawSource(source.Func(c.readings)).
 		Complete(reconcile.AsReconciler(m.GetClient(), c))
+}
+
+// readings wake the networks when a pod subnet was read and its figures have changed. They come at most every ten seconds or so,
+// however busy the cluster is, and a status that shows the same is not written.
+func (c *Controller) readings(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-c.PodSubnets.Changed():
+			}
+			for _, request := range c.allNetworks(ctx, nil) {
+				queue.Add(request)
+			}
+		}
+	}()
+	return nil
 }
 
 func (c *Controller) allNetworks(ctx context.Context, _ client.Object) []reconcile.Request {

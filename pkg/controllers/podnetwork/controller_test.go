@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	controllerconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -368,7 +369,8 @@ func testWatches(w *world, config *rest.Config) {
 		Controller: controllerconfig.Controller{SkipNameValidation: awssdk.Bool(true)}, // go test -count
 	})
 	require.NoError(w, err)
-	controller := podnetwork.NewController(podnetwork.Params{Client: m.GetClient(), EC2: w.ec2, PodSubnets: w.podSubnets(), Recorder: w.recorder})
+	podSubnets := w.podSubnets()
+	controller := podnetwork.NewController(podnetwork.Params{Client: m.GetClient(), EC2: w.ec2, PodSubnets: podSubnets, Recorder: w.recorder, Clock: clock.RealClock{}})
 	require.NoError(w, controller.Register(w.Context(), m))
 	stopped := make(chan error, 1)
 	ctx := w.Context()
@@ -392,6 +394,16 @@ func testWatches(w *world, config *rest.Config) {
 	becomes(metav1.ConditionFalse)
 	w.applyPatchOf(v1alpha1.ConditionAgentReady)
 	becomes(metav1.ConditionTrue)
+
+	// Nothing in the cluster changes now.
+	_, err = w.ec2.CreateNetworkInterface(w.Context(), &ec2.CreateNetworkInterfaceInput{SubnetId: awssdk.String(zones[0].podSubnet), Ipv4PrefixCount: awssdk.Int32(3)})
+	require.NoError(w, err)
+	require.NoError(w, podSubnets.Refresh(w.Context()))
+	require.EventuallyWithT(w, func(c *assert.CollectT) {
+		network := &v1alpha1.PodNetwork{}
+		require.NoError(c, w.Get(w.Context(), client.ObjectKey{Name: "default"}, network))
+		require.Less(c, network.Status.Zones[0].FreePrefixes, int32(508))
+	}, 10*time.Second, 50*time.Millisecond, "a reading shows at once, not a minute later")
 }
 
 func testStatic(w *world) {

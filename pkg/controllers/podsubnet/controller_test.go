@@ -133,6 +133,31 @@ func TestManyWhoWantASubnetReadItOnceAndAllSubnetsInOneCall(t *testing.T) {
 	require.Equal(t, 2, v.calls.of("GetSubnetCidrReservations"), "they seldom change")
 }
 
+func TestAReadingTellsWhenFiguresHaveChanged(t *testing.T) {
+	v := newVPC(t)
+	id := v.subnet("100.64.0.0/24")
+	reader := v.reader(clock.RealClock{})
+	changed := func() bool {
+		require.NoError(t, reader.Refresh(t.Context()))
+		select {
+		case <-reader.Changed():
+			return true
+		default:
+			return false
+		}
+	}
+	require.NoError(t, reader.Ensure(t.Context(), id, "subnet-00000000000000000"))
+	require.True(t, changed(), "the first reading")
+	require.False(t, changed())
+	v.podENI(id, "i-1", 3)
+	require.True(t, changed())
+	require.False(t, changed())
+	place := podnetwork.Place{Zone: "us-east-1a", ENIConfig: "a", Subnet: id}
+	reader.Ledger.Reserve(t.Context(), podnetwork.Request{Owner: "one", Need: podcapacity.Need{Prefixes: 2, ENIs: 1}, Zones: [][]podnetwork.Place{{place}}})
+	require.True(t, changed(), "what is set aside shows too")
+	require.False(t, changed())
+}
+
 func TestASubnetThatIsDeletedTakesNoMoreNodes(t *testing.T) {
 	v := newVPC(t)
 	id := v.subnet("100.64.0.0/24")

@@ -43,6 +43,25 @@ type Reader struct {
 
 	mu           sync.Mutex // one reading at a time
 	reservations map[string]reservationsOf
+	told         map[string]figures
+
+	once    sync.Once
+	changed chan struct{}
+}
+
+// figures of a subnet that people are shown.
+type figures struct {
+	capacity podnetwork.Capacity
+	aside    podnetwork.Charge
+}
+
+// Changed has a token after a reading, when a subnet's figures are others than after the reading before: what is free, or what of it is
+// set aside. It is for one listener, who comes no oftener than subnets are read.
+func (r *Reader) Changed() <-chan struct{} { return r.changes() }
+
+func (r *Reader) changes() chan struct{} {
+	r.once.Do(func() { r.changed = make(chan struct{}, 1) })
+	return r.changed
 }
 
 type reservationsOf struct {
@@ -74,12 +93,37 @@ func (r *Reader) Refresh(ctx context.Context) error {
 }
 
 func (r *Reader) read(ctx context.Context, subnets []string) error {
+	defer r.tell(subnets)
 	for chunk := range slices.Chunk(subnets, filterValues) {
 		if err := r.readChunk(ctx, chunk); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tell that figures have changed.
+func (r *Reader) tell(subnets []string) {
+	if r.told == nil {
+		r.told = map[string]figures{}
+	}
+	differs := false
+	for _, id := range subnets {
+		var now figures
+		if snapshot := r.Ledger.Snapshot(id); snapshot != nil {
+			now = figures{capacity: snapshot.Capacity, aside: r.Ledger.Room(id).Aside}
+		}
+		if r.told[id] != now {
+			r.told[id], differs = now, true
+		}
+	}
+	if !differs {
+		return
+	}
+	select {
+	case r.changes() <- struct{}{}:
+	default: // one is waiting
+	}
 }
 
 func (r *Reader) readChunk(ctx context.Context, subnets []string) error {
