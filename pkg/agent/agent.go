@@ -30,6 +30,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/agent/imds"
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
@@ -68,7 +69,8 @@ type Agent struct {
 	backoff    time.Duration
 	notBefore  time.Time // of the next request to EC2 for more
 	lacking    *pool.Shortage
-	configured bool // the conflist is written
+	refused    *v1alpha1.PodSubnetRefusal // the last one
+	configured bool                       // the conflist is written
 	// use and waiting pods of the last step; use is nil when it ended before.
 	use     *usage
 	waiting int

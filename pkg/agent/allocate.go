@@ -12,6 +12,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/allocator"
 	"github.com/dovetail-dev/dovetail/pkg/agent/lease"
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
@@ -87,7 +88,8 @@ func (a *Agent) choose(ctx context.Context, s settings) error {
 			return nil
 		}
 	}
-	a.source = allocator.New(allocator.Params{Cloud: a.enis, Log: a.log, Notice: a.notice})
+	refused := func(r v1alpha1.PodSubnetRefusal) { a.refused = &r }
+	a.source = allocator.New(allocator.Params{Cloud: a.enis, Log: a.log, Notice: a.notice, Refused: refused})
 	return nil
 }
 

@@ -60,6 +60,14 @@ func (s supply) condition() corev1.NodeCondition {
 	return c
 }
 
+// verdict is what the Node is to say.
+type verdict struct {
+	condition corev1.NodeCondition
+	// refused is the value of AnnotationPodSubnetRefused, "" for none. The condition alone would not tell the controller: it is True
+	// as long as pods find addresses all the same.
+	refused string
+}
+
 // conditionWriter keeps the condition on the Node, beside those of the kubelet. It waits for the API server in its own
 // goroutine: addresses do not wait for that.
 type conditionWriter struct {
@@ -70,26 +78,26 @@ type conditionWriter struct {
 	// node as the cache has it.
 	node   func(context.Context) (*corev1.Node, error)
 	log    *slog.Logger
-	wanted chan corev1.NodeCondition // of the newest only
+	wanted chan verdict // the newest only
 
-	verdict corev1.NodeCondition
+	verdict verdict
 	since   time.Time // of the verdict's status
-	// written is the condition as this writer left it on the node that it had seen in this version: the cache lags behind.
-	written *corev1.NodeCondition
+	// written is what this writer left on the node that it had seen in this version: the cache lags behind.
+	written *verdict
 	seen    string
 }
 
 func newConditionWriter(clientset kubernetes.Interface, name string, node func(context.Context) (*corev1.Node, error), log *slog.Logger) *conditionWriter {
-	return &conditionWriter{nodes: clientset.CoreV1().Nodes(), name: name, node: node, log: log, wanted: make(chan corev1.NodeCondition, 1)}
+	return &conditionWriter{nodes: clientset.CoreV1().Nodes(), name: name, node: node, log: log, wanted: make(chan verdict, 1)}
 }
 
 // set never waits. Only one goroutine may call it.
-func (w *conditionWriter) set(c corev1.NodeCondition) {
+func (w *conditionWriter) set(v verdict) {
 	select {
 	case <-w.wanted:
 	default:
 	}
-	w.wanted <- c
+	w.wanted <- v
 }
 
 // run until the context ends. The condition stays: its heartbeat tells that nobody keeps it.
@@ -100,19 +108,19 @@ func (w *conditionWriter) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case c := <-w.wanted:
-			if c.Status != w.verdict.Status {
+		case v := <-w.wanted:
+			if v.condition.Status != w.verdict.condition.Status {
 				w.since = time.Now()
 			}
-			w.verdict = c
+			w.verdict = v
 		case <-timer.C:
 		}
-		if w.verdict.Type == "" {
+		if w.verdict.condition.Type == "" {
 			continue
 		}
 		wait, err := w.write(ctx, time.Now())
 		if err != nil && ctx.Err() == nil {
-			w.log.Warn("writing the node's condition; again in a while", "condition", w.verdict.Type, "error", err)
+			w.log.Warn("writing the node's condition; again in a while", "condition", w.verdict.condition.Type, "error", err)
 			wait = conditionRetry/2 + rand.N(conditionRetry) //nolint:gosec // jitter
 		}
 		timer.Reset(wait)
@@ -125,20 +133,31 @@ func (w *conditionWriter) write(ctx context.Context, now time.Time) (time.Durati
 	if err != nil {
 		return 0, err
 	}
-	before := conditionOf(node, w.verdict.Type)
+	before, refused := conditionOf(node, w.verdict.condition.Type), node.Annotations[v1alpha1.AnnotationPodSubnetRefused]
 	if node.ResourceVersion == w.seen && w.written != nil {
-		before = w.written
+		before, refused = &w.written.condition, w.written.refused
 	}
-	if wait := due(before, w.verdict, w.since, now); wait > 0 {
-		return wait, nil
+	c := w.verdict.condition
+	if wait := due(before, c, w.since, now); wait > 0 {
+		if refused == w.verdict.refused {
+			return wait, nil
+		}
+		c = *before // which may stay for a while
 	}
-	c := w.verdict
 	c.LastHeartbeatTime, c.LastTransitionTime = metav1.NewTime(now), metav1.NewTime(now)
 	if before != nil && before.Status == c.Status {
 		c.LastTransitionTime = before.LastTransitionTime
 	}
 	// A strategic merge patch merges conditions by type: those of the kubelet stay what they are.
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.NodeCondition{c}}})
+	content := map[string]any{"status": map[string]any{"conditions": []corev1.NodeCondition{c}}}
+	if refused != w.verdict.refused {
+		value := &w.verdict.refused
+		if *value == "" {
+			value = nil // removes it
+		}
+		content["metadata"] = map[string]any{"annotations": map[string]*string{v1alpha1.AnnotationPodSubnetRefused: value}}
+	}
+	patch, err := json.Marshal(content)
 	if err != nil {
 		return 0, err
 	}
@@ -148,8 +167,8 @@ func (w *conditionWriter) write(ctx context.Context, now time.Time) (time.Durati
 	if before == nil || before.Status != c.Status || before.Reason != c.Reason {
 		w.log.Info("the node's condition has changed", "condition", c.Type, "status", c.Status, "reason", c.Reason, "message", c.Message)
 	}
-	w.written, w.seen = &c, node.ResourceVersion
-	return conditionHeartbeat, nil
+	w.written, w.seen = &verdict{condition: c, refused: w.verdict.refused}, node.ResourceVersion
+	return max(due(&c, w.verdict.condition, w.since, now), 0), nil
 }
 
 // due says how long from now the wanted condition is to be written; not positive: now.

@@ -139,7 +139,7 @@ func TestTheConditionStandsBesideTheKubelets(t *testing.T) {
 	t.Cleanup(func() { cancel(); <-stopped })
 
 	written := func(c corev1.NodeCondition) *corev1.NodeCondition {
-		w.set(c)
+		w.set(verdict{condition: c})
 		var ours *corev1.NodeCondition
 		require.EventuallyWithT(t, func(collect *assert.CollectT) {
 			_, ours = conditions(collect)
@@ -154,6 +154,20 @@ func TestTheConditionStandsBesideTheKubelets(t *testing.T) {
 	second := written(supply{lacking: short(eni.SubnetFull, "the subnet is full")}.condition())
 	require.Equal(t, first.LastTransitionTime, second.LastTransitionTime, "it is False still")
 	require.Equal(t, corev1.ConditionTrue, written(supply{capacity: 16, free: 16}.condition()).Status)
+
+	refused := func(value string) {
+		t.Helper()
+		w.set(verdict{condition: supply{capacity: 16, free: 16}.condition(), refused: value})
+		require.EventuallyWithT(t, func(collect *assert.CollectT) {
+			node, err := get(ctx)
+			require.NoError(collect, err)
+			require.Equal(collect, value, node.Annotations[v1alpha1.AnnotationPodSubnetRefused])
+		}, 30*time.Second, 50*time.Millisecond)
+	}
+	refused("subnet=subnet-1,code=InsufficientCidrBlocks,at=2026-01-02T03:04:05Z")
+	_, ours := conditions(t)
+	require.Equal(t, corev1.ConditionTrue, ours.Status, "pods find addresses all the same")
+	refused("")
 
 	ready, _ := conditions(t)
 	require.Equal(t, kubelets.LastHeartbeatTime.UTC(), ready.LastHeartbeatTime.UTC())

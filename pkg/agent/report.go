@@ -27,6 +27,17 @@ func (a *Agent) report() {
 	}
 	condition := s.condition()
 	a.metrics.observeCondition(condition)
-	a.condition.set(condition)
+	a.condition.set(verdict{condition: condition, refused: a.refusal(time.Now())})
 	a.see(condition)
+}
+
+// refusalShown is how long a refusal stands on the Node: longer than the controller heeds it.
+const refusalShown = 5 * time.Minute
+
+// refusal of EC2 as it stands on the Node, "" when there was none lately.
+func (a *Agent) refusal(now time.Time) string {
+	if a.refused == nil || now.Sub(a.refused.At) > refusalShown {
+		return ""
+	}
+	return a.refused.String()
 }

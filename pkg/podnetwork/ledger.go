@@ -184,12 +184,32 @@ func (l *Ledger) Prospect(subnet string) Room {
 func (l *Ledger) MarkRefused(subnet, code string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, a := l.clock.Now(), l.account(subnet)
-	a.refusal = refusal{code: code, at: now, until: now.Add(refusalTTL)}
+	l.refuse(subnet, code, l.clock.Now())
+}
+
+// ReportRefused takes what a node says that EC2 has answered it at a time. It has no effect, and returns false, when a later reading or
+// refusal knows better, or when it was too long ago.
+func (l *Ledger) ReportRefused(subnet, code string, at time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a, now := l.accounts[subnet], l.clock.Now()
+	if at.After(now) {
+		at = now // by the node's clock
+	}
+	if a == nil || !at.After(a.refusal.at) || now.Sub(at) >= refusalTTL || a.snapshot != nil && !at.After(a.snapshot.Read) {
+		return false
+	}
+	l.refuse(subnet, code, at)
+	return true
+}
+
+func (l *Ledger) refuse(subnet, code string, at time.Time) {
+	a := l.account(subnet)
+	a.refusal = refusal{code: code, at: at, until: at.Add(refusalTTL)}
 	if a.snapshot != nil {
 		a.refusal.free = a.snapshot.Capacity
 	}
-	l.short = now
+	l.short = l.clock.Now()
 	l.poke()
 }
 

@@ -140,6 +140,28 @@ func TestARefusalOfEC2KeepsLaunchesAwayForAWhile(t *testing.T) {
 	require.True(t, l.Room("subnet-a").Fits(seven), "more is free than when EC2 refused")
 }
 
+func TestWhatANodeWasRefusedKeepsLaunchesAwayUnlessAReadingKnowsBetter(t *testing.T) {
+	l, c := newLedger()
+	began := c.Now()
+	require.False(t, l.ReportRefused("subnet-a", "InsufficientCidrBlocks", began), "it is nobody's pod subnet")
+	l.Observe(emptySubnet("subnet-a", "100.64.0.0/19", false, began))
+	c.Step(10 * time.Second)
+	require.False(t, l.ReportRefused("subnet-a", "InsufficientCidrBlocks", began), "the reading is as new")
+	require.True(t, l.Room("subnet-a").Fits(seven))
+	require.True(t, l.ReportRefused("subnet-a", "InsufficientCidrBlocks", began.Add(5*time.Second)))
+	_, refused := l.Reserve(t.Context(), request("one", seven, "a"))
+	require.Equal(t, "EC2 refused addresses of it with InsufficientCidrBlocks lately", refused[0].Reason)
+	require.False(t, l.ReportRefused("subnet-a", "InsufficientCidrBlocks", began.Add(5*time.Second)), "told twice")
+	c.Step(3*time.Minute - 5*time.Second)
+	require.True(t, l.Room("subnet-a").Fits(seven), "three minutes after EC2 said it")
+	c.Step(time.Second)
+	require.False(t, l.ReportRefused("subnet-a", "InsufficientCidrBlocks", began.Add(6*time.Second)), "too long ago")
+
+	require.True(t, l.ReportRefused("subnet-a", "InsufficientCidrBlocks", c.Now().Add(time.Hour)), "by a clock that is fast")
+	c.Step(3 * time.Minute)
+	require.True(t, l.Room("subnet-a").Fits(seven))
+}
+
 func TestALaunchInDoubtIsCoveredUntilItsInstanceMustBeGone(t *testing.T) {
 	l, c := newLedger()
 	l.Observe(emptySubnet("subnet-a", "100.64.0.0/24", false, c.Now()))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
@@ -94,6 +95,7 @@ type Allocator struct {
 	cloud  Cloud
 	log    *slog.Logger
 	notice Notice
+	tell   func(v1alpha1.PodSubnetRefusal)
 	now    func() time.Time
 	rand   *rand.Rand
 
@@ -128,14 +130,16 @@ type Params struct {
 	Cloud  Cloud
 	Log    *slog.Logger
 	Notice Notice
-	Now    func() time.Time
-	Rand   *rand.Rand
+	// Refused hears of each request for addresses that a subnet could not serve, also of one for which fewer came then.
+	Refused func(v1alpha1.PodSubnetRefusal)
+	Now     func() time.Time
+	Rand    *rand.Rand
 }
 
 // New returns an allocator that knows nothing yet: its first step lists and sweeps.
 func New(p Params) *Allocator {
 	a := &Allocator{
-		cloud: p.Cloud, log: p.Log, notice: p.Notice, now: p.Now, rand: p.Rand,
+		cloud: p.Cloud, log: p.Log, notice: p.Notice, tell: p.Refused, now: p.Now, rand: p.Rand,
 		refused: map[supply]refusal{}, returning: map[netip.Prefix]time.Time{},
 	}
 	if a.now == nil {
@@ -146,6 +150,9 @@ func New(p Params) *Allocator {
 	}
 	if a.notice == nil {
 		a.notice = func(eni.Reason, string) {}
+	}
+	if a.tell == nil {
+		a.tell = func(v1alpha1.PodSubnetRefusal) {}
 	}
 	return a
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
 
 // assign takes EC2's answer for what is there; the instance metadata service lags behind.
@@ -64,6 +65,7 @@ func (a *Allocator) refuse(s supply, plan pool.Plan, err error) bool {
 	if reason := eni.Classify(err); reason != eni.NoFreePrefix && reason != eni.SubnetFull {
 		return false
 	}
+	a.tell(v1alpha1.PodSubnetRefusal{Subnet: s.subnet, Code: eni.Code(err), At: a.now()})
 	if plan.Count > 1 {
 		a.most = plan.Count / 2
 		return true

@@ -18,6 +18,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/agent/allocator"
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
@@ -47,6 +48,7 @@ type world struct {
 	notBefore time.Time
 	due       time.Time
 	lastErr   error
+	refused   *v1alpha1.PodSubnetRefusal // the last one
 }
 
 // slowPlugin has read the pool, and takes its lease a while later.
@@ -58,6 +60,7 @@ type slowPlugin struct {
 func (w *world) restart() {
 	w.allocator = allocator.New(allocator.Params{
 		Cloud: w.cloud, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now }, Rand: rand.New(rand.NewPCG(w.rng.Uint64(), 1)),
+		Refused: func(r v1alpha1.PodSubnetRefusal) { w.refused = &r },
 	})
 	w.backoff, w.notBefore = 0, time.Time{}
 }

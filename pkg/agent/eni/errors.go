@@ -118,6 +118,15 @@ func Brief(err error) string {
 	return err.Error()
 }
 
+// Code of EC2's answer, "" when it is none.
+func Code(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
 // Classify finds the reason of an error.
 func Classify(err error) Reason {
 	var own *Error

@@ -36,6 +36,10 @@ const (
 	AnnotationDriftVerdict = Group + "/drift-verdict"
 )
 
+// AnnotationPodSubnetRefused is the node agent's, on Nodes, while EC2 has lately refused it addresses of a pod subnet: a
+// PodSubnetRefusal. No further node is launched there for a while.
+const AnnotationPodSubnetRefused = Group + "/pod-subnet-refused"
+
 // Names that the Amazon VPC CNI gave to ENIConfig selection. Nodes and manifests that carry them keep their meaning.
 const (
 	// LabelENIConfig is the label and the annotation that names a node's ENIConfig.

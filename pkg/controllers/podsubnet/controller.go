@@ -62,6 +62,9 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 	if err := m.Add(manager.RunnableFunc(c.Run)); err != nil {
 		return fmt.Errorf("adding the reader of pod subnets, %w", err)
 	}
+	if err := c.registerReports(m); err != nil {
+		return err
+	}
 	return controllerruntime.NewControllerManagedBy(m).Named("podsubnet.nodeclaim").For(&karpv1.NodeClaim{}).Complete(c)
 }
 

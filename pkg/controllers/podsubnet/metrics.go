@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
@@ -22,6 +23,14 @@ var (
 	fragmentation = prometheus.NewDesc("dovetail_pod_subnet_fragmentation_percent", "Share of a pod subnet's free addresses that lie in no free /28.", labels, nil)
 	readAt        = prometheus.NewDesc("dovetail_pod_subnet_read_timestamp_seconds", "When a pod subnet was last read from EC2.", labels, nil)
 )
+
+// refusedNodes counts what nodes report.
+var refusedNodes = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "dovetail_nodes_refused_by_pod_subnet_total",
+	Help: "Refusals of addresses that node agents reported and that keep launches from a pod subnet for a while, by pod subnet and EC2's code.",
+}, []string{"subnet", "code"})
+
+func init() { crmetrics.Registry.MustRegister(refusedNodes) }
 
 // Collector gives what the ledger knows when it is asked.
 func Collector(ledger *podnetwork.Ledger) prometheus.Collector { return collector{ledger} }
