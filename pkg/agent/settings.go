@@ -63,7 +63,7 @@ func settingsOf(network *v1alpha1.PodNetwork) settings {
 		set(&s.targets.MinimumIP, warm.MinimumIPTarget)
 		set(&s.targets.ENI, warm.ENITarget)
 	}
-	s.cooldown = spec.Addressing.Cooldown.Duration
+	s.cooldown = spec.Addressing.Rest()
 	s.snat = spec.SNAT.Policy != v1alpha1.SNATNone
 	s.randomPorts = spec.SNAT.RandomizePorts == nil || *spec.SNAT.RandomizePorts
 	for _, cidr := range spec.SNAT.ExcludeCIDRs {

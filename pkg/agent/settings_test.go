@@ -39,7 +39,7 @@ func TestTheENIConfigIsChosenInTheOrderOfAWSNode(t *testing.T) {
 
 func TestSettingsOfAPodNetwork(t *testing.T) {
 	network := &v1alpha1.PodNetwork{}
-	network.Spec.Addressing.Cooldown.Duration = time.Minute
+	network.Spec.Addressing.Cooldown = &metav1.Duration{Duration: time.Minute}
 	five := int32(5)
 	network.Spec.Addressing.Warm = &v1alpha1.Warm{IPTarget: &five}
 	network.Spec.SNAT = v1alpha1.SNAT{Policy: v1alpha1.SNATNone, ExcludeCIDRs: []string{"172.16.0.0/12"}}

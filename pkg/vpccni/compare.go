@@ -69,7 +69,7 @@ func Compare(environment Environment, network *v1alpha1.PodNetwork, reservedENIs
 	prefixes := spec.Addressing.PrefixDelegation != v1alpha1.Disabled
 	c.allocation(spec, prefixes, reservedENIs)
 	c.warm(lo.FromPtr(spec.Addressing.Warm), prefixes)
-	c.expect(variable{"IP_COOLDOWN_PERIOD", "30", count(0)}, strconv.Itoa(int((spec.Addressing.Cooldown.Duration+time.Second-1)/time.Second)), false,
+	c.expect(variable{"IP_COOLDOWN_PERIOD", "30", count(0)}, strconv.Itoa(int((spec.Addressing.Rest()+time.Second-1)/time.Second)), false,
 		"seconds of spec.addressing.cooldown")
 	c.snat(spec.SNAT)
 	return c.comparison

@@ -19,11 +19,9 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/vpccni"
 )
 
-// network with the defaults that the API server writes.
 func network(change ...func(*v1alpha1.PodNetworkSpec)) *v1alpha1.PodNetwork {
 	n := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
 	n.Spec.Agent = v1alpha1.AgentVPCCNI
-	n.Spec.Addressing.Cooldown.Duration = 30 * time.Second
 	for _, f := range change {
 		f(&n.Spec)
 	}
@@ -76,7 +74,7 @@ func TestCompare(t *testing.T) {
 		"address targets that are missing":            {nil, network(warm(v1alpha1.Warm{IPTarget: lo.ToPtr[int32](5), MinimumIPTarget: lo.ToPtr[int32](16)})), 0, []string{"WARM_IP_TARGET", "MINIMUM_IP_TARGET"}},
 		"a negative target means the default":         {map[string]string{"WARM_IP_TARGET": "-1"}, network(), 0, nil},
 		"another cooldown":                            {map[string]string{"IP_COOLDOWN_PERIOD": "60"}, network(), 0, []string{"IP_COOLDOWN_PERIOD"}},
-		"a cooldown of parts of a second, rounded up": {map[string]string{"IP_COOLDOWN_PERIOD": "2"}, network(func(s *spec) { s.Addressing.Cooldown.Duration = 1500 * time.Millisecond }), 0, nil},
+		"a cooldown of parts of a second, rounded up": {map[string]string{"IP_COOLDOWN_PERIOD": "2"}, network(func(s *spec) { s.Addressing.Cooldown = &metav1.Duration{Duration: 1500 * time.Millisecond} }), 0, nil},
 		"translation by somebody else":                {map[string]string{"AWS_VPC_K8S_CNI_EXTERNALSNAT": "true"}, network(), 0, []string{"AWS_VPC_K8S_CNI_EXTERNALSNAT"}},
 		"no translation, and nothing to exclude":      {map[string]string{"AWS_VPC_K8S_CNI_EXTERNALSNAT": "true", "AWS_VPC_K8S_CNI_RANDOMIZESNAT": "none"}, network(excluding("10.0.0.0/8"), func(s *spec) { s.SNAT.Policy = v1alpha1.SNATNone }), 0, nil},
 		"excluded CIDRs in another order":             {map[string]string{"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": " 192.168.0.0/16,10.1.2.3/8,10.0.0.0/8"}, network(excluding("10.0.0.0/8", "192.168.0.0/16")), 0, nil},

@@ -207,7 +207,7 @@ func (w *world) createENIConfig(t *testing.T) {
 func (w *world) warm(t *testing.T, prefixes int32) {
 	t.Helper()
 	network := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "default"}, Spec: v1alpha1.PodNetworkSpec{
-		Addressing: v1alpha1.Addressing{Warm: &v1alpha1.Warm{PrefixTarget: &prefixes}, Cooldown: metav1.Duration{Duration: time.Second}},
+		Addressing: v1alpha1.Addressing{Warm: &v1alpha1.Warm{PrefixTarget: &prefixes}, Cooldown: &metav1.Duration{Duration: time.Second}},
 	}}
 	require.NoError(t, w.kube.Create(t.Context(), network))
 }

@@ -133,7 +133,7 @@ func (s *Sandbox) cooldown(ctx context.Context, network string) (time.Duration, 
 	if err := s.Kube.Get(ctx, client.ObjectKey{Name: network}, &object); err != nil {
 		return 0, fmt.Errorf("reading PodNetwork %s: %w", network, err)
 	}
-	return object.Spec.Addressing.Cooldown.Duration, nil
+	return object.Spec.Addressing.Rest(), nil
 }
 
 // addresses lists a directory of the node whose files are named after addresses.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/awslabs/operatorpkg/status"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -130,7 +131,15 @@ type Addressing struct {
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:XValidation:message="must be between 0s and 1h",rule="duration(self) >= duration('0s') && duration(self) <= duration('1h')"
 	// +optional
-	Cooldown metav1.Duration `json:"cooldown,omitempty"`
+	Cooldown *metav1.Duration `json:"cooldown,omitempty"` // a pointer: 0s is a value of its own
+}
+
+// Rest is the cooldown, by default what the API server writes.
+func (a *Addressing) Rest() time.Duration {
+	if a.Cooldown == nil {
+		return 30 * time.Second
+	}
+	return a.Cooldown.Duration
 }
 
 // Toggle is Enabled or Disabled.

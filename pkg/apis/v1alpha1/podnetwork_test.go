@@ -52,7 +52,7 @@ func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
 		require.Equal(t, v1alpha1.PodNetworkSpec{
 			Agent:         v1alpha1.AgentDovetail,
 			ENIConfigs:    v1alpha1.ENIConfigs{NodeLabel: "topology.kubernetes.io/zone"},
-			Addressing:    v1alpha1.Addressing{PrefixDelegation: v1alpha1.Enabled, Allocation: v1alpha1.AllocationDynamic, Cooldown: metav1.Duration{Duration: 30 * time.Second}},
+			Addressing:    v1alpha1.Addressing{PrefixDelegation: v1alpha1.Enabled, Allocation: v1alpha1.AllocationDynamic, Cooldown: &metav1.Duration{Duration: 30 * time.Second}},
 			MaxPods:       v1alpha1.MaxPods{Policy: v1alpha1.MaxPodsRecommended},
 			InstanceTypes: v1alpha1.Homogeneous,
 			SNAT:          v1alpha1.SNAT{Policy: v1alpha1.SNATNodeAddress, RandomizePorts: &yes},
@@ -65,6 +65,16 @@ func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
 		again.Spec.SNAT.Policy = v1alpha1.SNATNone
 		again.Spec.Addressing.Cooldown.Duration = time.Minute
 		require.Equal(t, got.Hash(), again.Hash(), "the agent applies these to running nodes")
+	})
+	t.Run("what a Go client leaves unset is defaulted too", func(t *testing.T) {
+		network := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "go-client"}}
+		require.NoError(t, c.Create(t.Context(), network))
+		require.Equal(t, 30*time.Second, network.Spec.Addressing.Cooldown.Duration)
+		require.Equal(t, 30*time.Second, new(v1alpha1.Addressing).Rest(), "the same")
+		network = &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "go-client-without-rest"}}
+		network.Spec.Addressing.Cooldown = &metav1.Duration{}
+		require.NoError(t, c.Create(t.Context(), network))
+		require.Zero(t, network.Spec.Addressing.Rest())
 	})
 	t.Run("good objects are taken", func(t *testing.T) {
 		require.NoError(t, apply(t, c, "warm", `spec: {addressing: {warm: {prefixTarget: 2}, cooldown: 1m}}`))

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -59,7 +58,6 @@ func (w *world) servedByVPCCNI() {
 	w.Helper()
 	network := w.network("default")
 	network.Spec.Agent = v1alpha1.AgentVPCCNI
-	network.Spec.Addressing.Cooldown.Duration = 30 * time.Second // the API server's default, of which the test's client knows nothing
 	require.NoError(w, w.Update(w.Context(), network))
 }
 
