@@ -281,6 +281,7 @@ type PodNetworkStatus struct {
 	// Zones that can take nodes: one entry for each usable ENIConfig.
 	// +optional
 	Zones []ZoneStatus `json:"zones,omitempty"`
+	// +kubebuilder:default={}
 	// +optional
 	Nodes NodesStatus `json:"nodes,omitempty"`
 }

@@ -76,6 +76,20 @@ func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
 		require.NoError(t, c.Create(t.Context(), network))
 		require.Zero(t, network.Spec.Addressing.Rest())
 	})
+	t.Run("no nodes are counted as none", func(t *testing.T) {
+		network := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "without-nodes"}}
+		require.NoError(t, c.Create(t.Context(), network))
+		stored := network.DeepCopy()
+		network.StatusConditions().SetFalse(v1alpha1.ConditionAgentReady, "VPCCNIMissing", "install it")
+		require.NoError(t, c.Status().Patch(t.Context(), network, client.MergeFrom(stored)))
+		raw := &unstructured.Unstructured{}
+		raw.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("PodNetwork"))
+		require.NoError(t, c.Get(t.Context(), client.ObjectKeyFromObject(network), raw))
+		total, found, err := unstructured.NestedInt64(raw.Object, "status", "nodes", "total")
+		require.NoError(t, err)
+		require.True(t, found, "the column of kubectl get would be empty")
+		require.Zero(t, total)
+	})
 	t.Run("good objects are taken", func(t *testing.T) {
 		require.NoError(t, apply(t, c, "warm", `spec: {addressing: {warm: {prefixTarget: 2}, cooldown: 1m}}`))
 		require.NoError(t, apply(t, c, "snat", `spec: {snat: {excludeCIDRs: [172.16.0.0/12]}, maxPods: {limit: 50}}`))
