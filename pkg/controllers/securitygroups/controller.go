@@ -19,6 +19,7 @@ import (
 	"github.com/samber/lo"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	controllerruntime "sigs.k8s.io/controller-runtime"
@@ -118,8 +119,17 @@ func (c *Controller) nodeChanged(ctx context.Context, e event.UpdateEvent, queue
 	}
 }
 
-// Reconcile is one round for the nodes of one PodNetwork.
+// Reconcile is one round for the nodes of one PodNetwork. Others write its status too: where the cache had an older one, nothing is
+// wrong, and the next round finds the ENIs as this one has left them.
 func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork) (reconcile.Result, error) {
+	result, err := c.round(ctx, network)
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: soon}, nil
+	}
+	return result, err
+}
+
+func (c *Controller) round(ctx context.Context, network *v1alpha1.PodNetwork) (reconcile.Result, error) {
 	if !network.DeletionTimestamp.IsZero() || network.Spec.Agent == v1alpha1.AgentVPCCNI { // then the ENIs are aws-node's
 		delete(c.refusals, network.Name)
 		left.DeleteLabelValues(network.Name)

@@ -17,11 +17,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	controllerconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/dovetail-dev/dovetail/charts/chartstest"
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
@@ -50,6 +53,8 @@ func TestAChangeOfGroupsLeavesNoAttachedENIBehind(t *testing.T) {
 		"throttling ends the round and not the work":                       testThrottled,
 		"a deleted ENIConfig leaves the groups as they are":                testDeleted,
 		"the condition leaves Ready to the controller that knows":          testReady,
+		"a network that is older than what is stored is no error":          testStaleNetwork,
+		"a node that selects the same ENIConfig starts no round":           testNodeChanges,
 		"packets meet the new groups":                                      testPackets,
 	} {
 		t.Run(name, func(t *testing.T) { test(newWorld(t, config)) })
@@ -263,6 +268,50 @@ func testReady(w *world) {
 	version := network.ResourceVersion
 	network, _ = w.round()
 	require.Equal(w, version, network.ResourceVersion, "a condition that says what is so is not written again")
+}
+
+func testStaleNetwork(w *world) {
+	stale := &v1alpha1.PodNetwork{}
+	require.NoError(w, w.Get(w.Context(), client.ObjectKey{Name: "default"}, stale))
+	id := w.podENI(w.node(), w.first)
+	w.round()
+	w.setGroups(w.second)
+	result, err := w.controller.Reconcile(w.Context(), stale)
+	require.NoError(w, err)
+	require.Less(w, result.RequeueAfter, time.Minute, "its condition is written soon")
+	require.Equal(w, []string{w.second}, w.groupsOf(id))
+	network, _ := w.round()
+	requireApplied(w, network)
+}
+
+// roundsAsked remembers what is put into the queue of the controller.
+type roundsAsked struct {
+	workqueue.TypedRateLimitingInterface[reconcile.Request]
+	names []string
+}
+
+func (r *roundsAsked) AddAfter(request reconcile.Request, _ time.Duration) {
+	r.names = append(r.names, request.Name)
+}
+
+func testNodeChanges(w *world) {
+	before := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{v1alpha1.LabelPodNetwork: "default", corev1.LabelTopologyZone: "us-east-1a"}}}
+	after := func(change func(*corev1.Node)) []string {
+		node, asked := before.DeepCopy(), &roundsAsked{}
+		change(node)
+		securitygroups.NodeChanged(w.controller, w.Context(), event.UpdateEvent{ObjectOld: before, ObjectNew: node}, asked)
+		return asked.names
+	}
+	require.Empty(w, after(func(n *corev1.Node) { n.Labels["team"] = "web" }))
+	require.Empty(w, after(func(n *corev1.Node) {
+		n.Annotations = map[string]string{v1alpha1.AnnotationPodSubnetRefused: "subnet=subnet-1"}
+	}))
+	require.Empty(w, after(func(n *corev1.Node) { n.Spec.Unschedulable = true }))
+	require.Empty(w, after(func(n *corev1.Node) { n.Labels[v1alpha1.LabelENIConfig] = "big" }), "the network goes by the zone")
+	require.Empty(w, after(func(n *corev1.Node) { n.Labels = nil }), "it has left the network")
+	require.Equal(w, []string{"default"}, after(func(n *corev1.Node) { n.Labels[corev1.LabelTopologyZone] = "us-east-1b" }))
+	require.Equal(w, []string{"default"}, after(func(n *corev1.Node) { n.Annotations = map[string]string{v1alpha1.AnnotationENIConfig: "big"} }))
+	require.Equal(w, []string{"default"}, after(func(n *corev1.Node) { n.Labels[v1alpha1.LabelExternalENIConfig] = "big" }))
 }
 
 func testWatches(w *world, config *rest.Config) {
