@@ -163,7 +163,7 @@ func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork
 	if err := c.warnNodePools(ctx, network, view.NodeClasses); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: refreshInterval}, nil
+	return reconcile.Result{RequeueAfter: lo.Ternary(c.settled(network), refreshInterval, settling)}, nil
 }
 
 // patch writes the status where it differs.

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	"sigs.k8s.io/karpenter/pkg/events"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
@@ -40,6 +41,8 @@ func TestPodNetworks(t *testing.T) {
 		"one ENIConfig at fault is named and leaves the other zones usable":         testENIConfigAtFault,
 		"a zone without an ENIConfig is named":                                      testENIConfigMissing,
 		"a NodePool that allows no zone with an ENIConfig is warned":                testNodePoolWithoutZone,
+		"an ENIConfig of the network's name is told of its fault too":               testSameName,
+		"a NodePool is not warned of a network whose ENIConfigs are on their way":   testNewNetwork,
 		"what ENIs and reservations take from a pod subnet is counted":              testCapacity,
 		"nodes, their pods and those with older settings are counted":               testNodes,
 		"a replaced node counts as outdated until it is gone":                       testDraining,
@@ -142,6 +145,41 @@ func testNodePoolWithoutZone(w *world) {
 	require.NoError(w, w.List(w.Context(), list, client.InNamespace(metav1.NamespaceDefault)))
 	require.False(w, lo.ContainsBy(list.Items, func(e corev1.Event) bool { return e.InvolvedObject.Name == "wide" }))
 }
+
+func testSameName(w *world) {
+	network := w.network("default")
+	network.Spec.ENIConfigs.NodeLabel = v1alpha1.LabelENIConfig
+	require.NoError(w, w.Update(w.Context(), network))
+	w.create(eniConfig("default", zones[0].podSubnet, "sg-0123456789abcdef0"))
+	message := w.reconcile("default").StatusConditions().Get(v1alpha1.ConditionENIConfigsReady).Message
+	for _, kind := range []string{"PodNetwork", "ENIConfig"} {
+		w.requireEvent(kind, "default", "SecurityGroupNotFound", message)
+	}
+}
+
+func testNewNetwork(w *world) {
+	require.NoError(w, w.DeleteAllOf(w.Context(), &eniconfig.ENIConfig{}))
+	w.create(nodePool("default"))
+	created := w.network("default").CreationTimestamp.Time
+	look := func(age time.Duration) ([]events.Event, time.Duration) {
+		told := &published{}
+		controller := w.controllerAt(created.Add(age))
+		controller.Recorder = told
+		result, err := controller.Reconcile(w.Context(), w.network("default"))
+		require.NoError(w, err)
+		return lo.Filter(told.events, func(e events.Event, _ int) bool { return e.Reason == podnetwork.ReasonNoPodNetworkZone }), result.RequeueAfter
+	}
+	told, again := look(time.Second)
+	require.Empty(w, told)
+	require.Positive(w, again)
+	told, _ = look(time.Second + again)
+	require.Len(w, told, 1, "at the next look")
+}
+
+// published keeps events as they are before anything is left out.
+type published struct{ events []events.Event }
+
+func (p *published) Publish(more ...events.Event) { p.events = append(p.events, more...) }
 
 func nodePool(name string, requirements ...karpv1.NodeSelectorRequirementWithMinValues) *karpv1.NodePool {
 	pool := &karpv1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: name}}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
@@ -46,6 +47,15 @@ func (c *Controller) publishSettings(network *v1alpha1.PodNetwork, found agentFi
 	c.Recorder.Publish(warning(network, ReasonVPCCNISettingsDiffer, vpccni.Describe(found.settings.Differences)))
 }
 
+// settling is how long what was applied together with a PodNetwork may take to be there: ENIConfigs, and node classes with their
+// subnets.
+const settling = 15 * time.Second
+
+// settled tells whether the network has existed for so long.
+func (c *Controller) settled(network *v1alpha1.PodNetwork) bool {
+	return c.Clock.Since(network.CreationTimestamp.Time) >= settling
+}
+
 // warnNodePools tells a NodePool's owner why it launches nothing: Karpenter itself says only that no instance type fits.
 func (c *Controller) warnNodePools(ctx context.Context, network *v1alpha1.PodNetwork, nodeClasses []ec2nodeclass.EC2NodeClass) error {
 	pools, err := c.nodePools(ctx, nodeClasses)
@@ -62,7 +72,7 @@ func (c *Controller) warnNodePools(ctx context.Context, network *v1alpha1.PodNet
 				network.Name, v1alpha1.ConditionAgentReady, agent.Message)))
 		}
 		zones := scheduling.NewNodeSelectorRequirementsWithMinValues(pool.Spec.Template.Spec.Requirements...).Get(corev1.LabelTopologyZone)
-		if lo.SomeBy(usable, zones.Has) {
+		if lo.SomeBy(usable, zones.Has) || !c.settled(network) {
 			continue
 		}
 		c.Recorder.Publish(warning(pool, ReasonNoPodNetworkZone, fmt.Sprintf(
@@ -78,6 +88,6 @@ func warning(object client.Object, reason, message string) events.Event {
 		Type:           corev1.EventTypeWarning,
 		Reason:         reason,
 		Message:        message,
-		DedupeValues:   []string{object.GetName(), reason, message},
+		DedupeValues:   []string{fmt.Sprintf("%T", object), object.GetName(), reason, message}, // a NodePool and a PodNetwork may share a name
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/events"
@@ -155,9 +156,13 @@ func (w *world) createNodeClass(name string) {
 	require.NoError(w, w.Status().Update(w.Context(), nodeClass))
 }
 
-// controller with nothing remembered of EC2's answers.
+// controller with nothing remembered of EC2's answers. Its clock is fast, so that no object is new to it.
 func (w *world) controller() *podnetwork.Controller {
-	return podnetwork.NewController(podnetwork.Params{Client: w.Client, EC2: w.ec2, PodSubnets: w.podSubnets(), Recorder: w.recorder, Clock: clock.RealClock{}})
+	return w.controllerAt(time.Now().Add(time.Minute))
+}
+
+func (w *world) controllerAt(now time.Time) *podnetwork.Controller {
+	return podnetwork.NewController(podnetwork.Params{Client: w.Client, EC2: w.ec2, PodSubnets: w.podSubnets(), Recorder: w.recorder, Clock: clocktesting.NewFakeClock(now)})
 }
 
 func (w *world) podSubnets() *podsubnet.Reader {
