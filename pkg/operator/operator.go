@@ -115,7 +115,7 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 	return append(controllers,
 		podsubnet.NewController(podsubnet.Params{Client: o.GetClient(), Reader: p.podSubnets, Clock: o.Clock}),
 		podnetwork.NewController(podnetwork.Params{
-			Client: o.GetClient(), EC2: o.aws.ec2, PodSubnets: p.podSubnets, Recorder: o.EventRecorder, Clock: o.Clock,
+			Client: o.GetClient(), EC2: o.aws.ec2, PodSubnets: p.podSubnets, Recorder: o.EventRecorder, Clock: o.Clock, IPFamily: p.ipFamily,
 			ReservedENIs: options.FromContext(ctx).ReservedENIs,
 		}),
 		pendingpods.NewController(pendingpods.Params{Client: o.GetClient(), Provider: o.CloudProvider, Recorder: o.EventRecorder, Clock: o.Clock}),

@@ -27,9 +27,11 @@ import (
 	"github.com/aws/karpenter-provider-aws/pkg/providers/subnet"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/version"
 	"github.com/patrickmn/go-cache"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	coreoperator "sigs.k8s.io/karpenter/pkg/operator"
 
+	podnetworks "github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
@@ -56,6 +58,7 @@ type providers struct {
 	zonalShift          arczonalshift.Provider
 	caBundle            *string
 	podSubnets          *podsubnet.Reader
+	ipFamily            corev1.IPFamily
 }
 
 func newProviders(ctx context.Context, core *coreoperator.Operator, api clients, network launch.NetworkOf) (*providers, error) {
@@ -78,6 +81,9 @@ func newProviders(ctx context.Context, core *coreoperator.Operator, api clients,
 		recreationCache:      newCache(awscache.RecreationTTL),
 		caBundle:             caBundle,
 		podSubnets:           &podsubnet.Reader{EC2: api.ec2, Ledger: podnetwork.NewLedger(core.Clock), Clock: core.Clock},
+	}
+	if p.ipFamily, err = podnetworks.ClusterFamily(ctx, core.KubernetesInterface); err != nil {
+		return nil, err
 	}
 	if p.zonalShift, err = api.zonalShift(ctx, core); err != nil {
 		return nil, err

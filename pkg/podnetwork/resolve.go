@@ -30,6 +30,8 @@ type Subnet struct {
 
 // View is what the cluster and the VPC hold, as far as one PodNetwork is concerned.
 type View struct {
+	// IPv6: pods and Services of the cluster have IPv6 addresses.
+	IPv6 bool
 	// NodeClasses that the network selects.
 	NodeClasses []ec2nodeclass.EC2NodeClass
 	// ENIConfigs that the network selects.
@@ -42,6 +44,7 @@ type View struct {
 
 // Reasons why a zone cannot take nodes.
 const (
+	ReasonIPv6Cluster           = "IPv6Cluster"
 	ReasonNoNodeClass           = "NoNodeClass"
 	ReasonENIConfigMissing      = "ENIConfigMissing"
 	ReasonSubnetNotFound        = "SubnetNotFound"
@@ -68,6 +71,11 @@ type Resolution struct {
 // Resolve finds the ENIConfigs that serve each zone of the node classes, and what is wrong with them.
 func Resolve(network *v1alpha1.PodNetwork, view View) Resolution {
 	r := &resolver{network: network, view: view}
+	if view.IPv6 {
+		r.problem(v1alpha1.ConditionENIConfigsReady, ReasonIPv6Cluster, "",
+			"the pods of this cluster have IPv6 addresses, and a pod network is for IPv4: no node is launched on it; delete it (IPv6 pods need no other subnets), or use a cluster whose ipFamily is ipv4")
+		return r.resolution
+	}
 	zones, vpc := r.nodeSubnets()
 	if len(zones) == 0 {
 		r.problem(v1alpha1.ConditionENIConfigsReady, ReasonNoNodeClass, "",

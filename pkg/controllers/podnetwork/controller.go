@@ -16,6 +16,7 @@ import (
 	"github.com/patrickmn/go-cache"
 	"github.com/samber/lo"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +50,8 @@ type Params struct {
 	PodSubnets *podsubnet.Reader
 	Recorder   events.Recorder
 	Clock      clock.Clock
+	// IPFamily of the cluster, by default IPv4; see ClusterFamily.
+	IPFamily corev1.IPFamily
 	// ReservedENIs are those that max-pods leaves to others (RESERVED_ENIS).
 	ReservedENIs int
 }
@@ -182,7 +185,7 @@ func (c *Controller) patch(ctx context.Context, network, stored *v1alpha1.PodNet
 
 // view gathers what the resolution decides from.
 func (c *Controller) view(ctx context.Context, network *v1alpha1.PodNetwork) (podnetwork.View, error) {
-	var view podnetwork.View
+	view := podnetwork.View{IPv6: c.IPFamily == corev1.IPv6Protocol}
 	nodeClasses := &ec2nodeclass.EC2NodeClassList{}
 	if err := c.Client.List(ctx, nodeClasses); err != nil {
 		return view, fmt.Errorf("listing EC2NodeClasses, %w", err)

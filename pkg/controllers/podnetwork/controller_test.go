@@ -65,6 +65,9 @@ func TestPodNetworks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(newWorld(t, config)) })
 	}
+	for name, refusal := range refusals {
+		t.Run("no node is launched or replaced while refused: "+name, func(t *testing.T) { testRefusal(newWorld(t, config), refusal) })
+	}
 	t.Run("a mended ENIConfig shows without waiting", func(t *testing.T) { testWatches(newWorld(t, config), config) })
 }
 

@@ -67,6 +67,7 @@ type world struct {
 	cloud    *aws.Cloud
 	ec2      *ec2.Client
 	recorder events.Recorder
+	family   corev1.IPFamily
 }
 
 // newWorld has one EC2NodeClass in three zones, an ENIConfig for each, and PodNetwork default.
@@ -162,7 +163,9 @@ func (w *world) controller() *podnetwork.Controller {
 }
 
 func (w *world) controllerAt(now time.Time) *podnetwork.Controller {
-	return podnetwork.NewController(podnetwork.Params{Client: w.Client, EC2: w.ec2, PodSubnets: w.podSubnets(), Recorder: w.recorder, Clock: clocktesting.NewFakeClock(now)})
+	return podnetwork.NewController(podnetwork.Params{
+		Client: w.Client, EC2: w.ec2, PodSubnets: w.podSubnets(), Recorder: w.recorder, Clock: clocktesting.NewFakeClock(now), IPFamily: w.family,
+	})
 }
 
 func (w *world) podSubnets() *podsubnet.Reader {

@@ -12,10 +12,10 @@ import (
 // Cluster is an EKS cluster that DescribeCluster tells of.
 type Cluster struct {
 	Name        string
-	Endpoint    string // https://...
-	CA          []byte // PEM
-	Version     string // "1.35"
-	ServiceCIDR netip.Prefix
+	Endpoint    string       // https://...
+	CA          []byte       // PEM
+	Version     string       // "1.35"
+	ServiceCIDR netip.Prefix // its family is the cluster's
 	VPCID       string
 	SubnetIDs   []string
 	GroupID     string // the cluster security group
@@ -43,8 +43,9 @@ type clusterDescription struct {
 		Data string `json:"data"` // PEM in base64
 	} `json:"certificateAuthority"`
 	Network struct {
-		ServiceCIDR string `json:"serviceIpv4Cidr"`
-		IPFamily    string `json:"ipFamily"`
+		ServiceIPv4CIDR string `json:"serviceIpv4Cidr,omitempty"`
+		ServiceIPv6CIDR string `json:"serviceIpv6Cidr,omitempty"`
+		IPFamily        string `json:"ipFamily"`
 	} `json:"kubernetesNetworkConfig"`
 	VPC struct {
 		VPCID                 string   `json:"vpcId,omitempty"`
@@ -77,8 +78,12 @@ func (c *Cloud) serveEKS(w http.ResponseWriter, r *http.Request) {
 	}
 	d.Authority.Data = base64.StdEncoding.EncodeToString(cluster.CA)
 	d.Network.IPFamily = "ipv4"
-	if cluster.ServiceCIDR.IsValid() {
-		d.Network.ServiceCIDR = cluster.ServiceCIDR.String()
+	switch cidr := cluster.ServiceCIDR; {
+	case !cidr.IsValid():
+	case cidr.Addr().Is6():
+		d.Network.IPFamily, d.Network.ServiceIPv6CIDR = "ipv6", cidr.String()
+	default:
+		d.Network.ServiceIPv4CIDR = cidr.String()
 	}
 	d.VPC.VPCID, d.VPC.SubnetIDs, d.VPC.GroupID, d.VPC.EndpointPrivateAccess = cluster.VPCID, cluster.SubnetIDs, cluster.GroupID, true
 	d.VPC.SecurityGroupIDs = []string{}

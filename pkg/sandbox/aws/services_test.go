@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
+	ekstypes "github.com/aws/aws-sdk-go-v2/service/eks/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/pricing"
@@ -226,7 +227,14 @@ func TestAClusterIsDescribed(t *testing.T) {
 	require.Equal(t, "1.35", *out.Cluster.Version)
 	require.Equal(t, base64.StdEncoding.EncodeToString([]byte("PEM")), *out.Cluster.CertificateAuthority.Data)
 	require.Equal(t, "172.20.0.0/16", *out.Cluster.KubernetesNetworkConfig.ServiceIpv4Cidr)
+	require.Equal(t, ekstypes.IpFamilyIpv4, out.Cluster.KubernetesNetworkConfig.IpFamily)
 	require.Equal(t, testVPC, *out.Cluster.ResourcesVpcConfig.VpcId)
+	w.cloud.SetCluster(Cluster{Name: "six", ServiceCIDR: prefix("fd30:1c53:5f8a::/108")})
+	out, err = eks.NewFromConfig(w.config).DescribeCluster(t.Context(), &eks.DescribeClusterInput{Name: ptr("six")})
+	require.NoError(t, err)
+	require.Equal(t, ekstypes.IpFamilyIpv6, out.Cluster.KubernetesNetworkConfig.IpFamily)
+	require.Equal(t, "fd30:1c53:5f8a::/108", *out.Cluster.KubernetesNetworkConfig.ServiceIpv6Cidr)
+	require.Nil(t, out.Cluster.KubernetesNetworkConfig.ServiceIpv4Cidr)
 	_, err = eks.NewFromConfig(w.config).DescribeCluster(t.Context(), &eks.DescribeClusterInput{Name: ptr("other")})
 	requireError(t, err, "ResourceNotFoundException", "No cluster found for name: other.")
 	_, err = eks.NewFromConfig(w.config).ListClusters(t.Context(), &eks.ListClustersInput{})

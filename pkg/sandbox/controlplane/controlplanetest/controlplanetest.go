@@ -4,6 +4,7 @@
 package controlplanetest
 
 import (
+	"net/netip"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -19,6 +20,14 @@ import (
 func Start(t testing.TB) *rest.Config {
 	t.Helper()
 	return start(t, controlplane.Options{}).RESTConfig()
+}
+
+// StartIPv6 is Start with Services of IPv6.
+func StartIPv6(t testing.TB) *rest.Config {
+	t.Helper()
+	return start(t, controlplane.Options{
+		ServiceCIDR: netip.MustParsePrefix("fd30:1c53:5f8a::/108"), Advertise: netip.MustParseAddr("fd00::1"), // nobody goes there
+	}).RESTConfig()
 }
 
 // StartFull starts kube-controller-manager and kube-scheduler too, and returns the control plane.
