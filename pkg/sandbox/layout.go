@@ -59,7 +59,7 @@ var exhausted = layout{
 
 // wide is the same with room for thousands of nodes.
 var wide = layout{
-	cidrs: slices.Insert(slices.Clone(exhausted.cidrs), 1, "10.64.0.0/16"), // before 100.64.0.0/10: EC2 restricts what follows it
+	cidrs: append(slices.Clone(exhausted.cidrs), "10.64.0.0/16"),
 	subnets: append(slices.Clone(exhausted.subnets),
 		subnet{id: "subnet-0d0ec0de000000a02", zone: "a", cidr: "10.64.0.0/18", name: "node-a-wide", discover: true},
 		subnet{id: "subnet-0d0ec0de000000b02", zone: "b", cidr: "10.64.64.0/18", name: "node-b-wide", discover: true},
@@ -165,7 +165,15 @@ func (l layout) buildSubnets(ctx context.Context, api *ec2.Client) error {
 			return fmt.Errorf("subnet %s: %w", s.name, err)
 		}
 	}
-	return nil
+	return waitForSubnets(ctx, api, VPCID, len(l.subnets))
+}
+
+// waitForSubnets waits until the new subnets of a VPC are known everywhere.
+func waitForSubnets(ctx context.Context, api *ec2.Client, vpc string, count int) error {
+	return poll(ctx, func(ctx context.Context) (bool, error) {
+		out, err := api.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{{Name: aws.String("vpc-id"), Values: []string{vpc}}}})
+		return err == nil && len(out.Subnets) == count, err
+	})
 }
 
 // buildRouting gives the public subnet an internet gateway and the others a NAT gateway.

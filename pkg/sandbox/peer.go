@@ -40,6 +40,9 @@ func (d *daemon) buildPeer(ctx context.Context, api *ec2.Client) error {
 	if err != nil {
 		return err
 	}
+	if err := waitForSubnets(ctx, api, PeerVPCID, 1); err != nil {
+		return err
+	}
 	cluster := d.opts.layout().cidrs
 	if err := buildPeerGroup(ctx, api, cluster); err != nil {
 		return fmt.Errorf("security group: %w", err)

@@ -47,7 +47,10 @@ func (s *Sandbox) CreatePodSubnets(ctx context.Context, set string, cidrs map[st
 		}
 		made.ByZone[zone] = *subnet.Subnet.SubnetId
 	}
-	return made, nil
+	return made, until(ctx, "the new pod subnets are known everywhere", func(ctx context.Context) error {
+		_, err := s.EC2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: slices.Collect(maps.Values(made.ByZone))})
+		return err
+	})
 }
 
 // DeletePodSubnets deletes what CreatePodSubnets made. A subnet goes when the last pod ENI in it has gone.

@@ -93,6 +93,9 @@ func (w *world) subnet(cidr, zone string) string {
 		VpcId: awssdk.String(testVPC), CidrBlock: awssdk.String(cidr), AvailabilityZone: awssdk.String(zone),
 	})
 	require.NoError(w, err)
+	w.cloud.mu.Lock()
+	defer w.cloud.mu.Unlock()
+	w.cloud.subnets.get(*out.Subnet.SubnetId).visibleAt = time.Time{} // it is there before the test begins
 	return *out.Subnet.SubnetId
 }
 

@@ -67,3 +67,53 @@ func TestASecurityGroupIsUsedOnceItIsKnownEverywhere(t *testing.T) {
 		require.NoError(t, call(), name)
 	}
 }
+
+func TestASubnetIsUsedOnceItIsKnownEverywhere(t *testing.T) {
+	latency := immediate()
+	latency.Propagation = Span{Min: time.Hour, Max: time.Hour}
+	w := newAccountLike(t, latency)
+	subnet, err := w.ec2.CreateSubnet(t.Context(), &ec2.CreateSubnetInput{VpcId: ptr(testVPC), CidrBlock: ptr("10.0.7.0/24")})
+	require.NoError(t, err)
+	id, table := *subnet.Subnet.SubnetId, w.cloud.Snapshot().RouteTables[0].ID
+	calls := map[string]func() error{
+		"describe": func() error {
+			_, err := w.ec2.DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{SubnetIds: []string{id}})
+			return err
+		},
+		"tag": func() error {
+			_, err := w.ec2.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{id}, Tags: []ec2types.Tag{{Key: ptr("a"), Value: ptr("b")}}})
+			return err
+		},
+		"reserve": func() error {
+			_, err := w.ec2.CreateSubnetCidrReservation(t.Context(), &ec2.CreateSubnetCidrReservationInput{
+				SubnetId: &id, Cidr: ptr("10.0.7.128/25"), ReservationType: ec2types.SubnetCidrReservationTypePrefix,
+			})
+			return err
+		},
+		"route": func() error {
+			_, err := w.ec2.AssociateRouteTable(t.Context(), &ec2.AssociateRouteTableInput{SubnetId: &id, RouteTableId: &table})
+			return err
+		},
+		"use": func() error {
+			_, err := w.ec2.CreateNetworkInterface(t.Context(), &ec2.CreateNetworkInterfaceInput{SubnetId: &id})
+			return err
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			requireError(t, call(), "InvalidSubnetID.NotFound", "The subnet ID '"+id+"' does not exist")
+		})
+	}
+	byFilter := &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{{Name: ptr("cidr-block"), Values: []string{"10.0.7.0/24"}}}}
+	out, err := w.ec2.DescribeSubnets(t.Context(), byFilter)
+	require.NoError(t, err)
+	require.Empty(t, out.Subnets)
+	_, err = w.ec2.CreateSubnet(t.Context(), &ec2.CreateSubnetInput{VpcId: ptr(testVPC), CidrBlock: ptr("10.0.7.0/24")})
+	requireError(t, err, "InvalidSubnet.Conflict", "")
+	w.cloud.mu.Lock()
+	w.cloud.subnets.get(id).visibleAt = time.Now()
+	w.cloud.mu.Unlock()
+	for name, call := range calls {
+		require.NoError(t, call(), name)
+	}
+}

@@ -177,9 +177,9 @@ func (r *request) candidate(t *launchTemplate, version *templateVersion, o ec2ty
 	override(&l.zone, awssdk.ToString(o.AvailabilityZone))
 	c.launch, c.instanceType, c.zone = l, l.instanceType, l.zone
 	if id := l.primarySubnet(); id != "" {
-		s := r.subnets.get(id)
-		if s == nil {
-			return c, kindSubnet.missing(id)
+		s, err := r.subnet("subnetId", &id)
+		if err != nil {
+			return c, err
 		}
 		c.zone = s.zone
 	}

@@ -213,7 +213,7 @@ func ways(w want) int {
 }
 
 func (r *request) createInterface(in *ec2.CreateNetworkInterfaceInput) (*ec2.CreateNetworkInterfaceOutput, error) {
-	s, err := r.subnets.one(kindSubnet, "subnetId", in.SubnetId)
+	s, err := r.subnet("subnetId", in.SubnetId)
 	if err != nil {
 		return nil, err
 	}

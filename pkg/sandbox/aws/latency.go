@@ -29,7 +29,7 @@ type Profile struct {
 	Detach       Span          // interface: detaching to available
 	Associate    Span          // VPC CIDR block: associating to associated; NAT gateway: pending to available
 	Metadata     Span          // IMDS lags behind EC2 by this after addresses of an attached interface change
-	Propagation  Span          // a new instance, interface or security group is unknown to other calls this long
+	Propagation  Span          // a new instance, interface, subnet or security group is unknown to other calls this long
 	SpotNotice   time.Duration // from the warning of a spot interruption to the instance's end
 	Terminated   time.Duration // a terminated instance is still described this long
 	RequestLimit bool          // the API's token buckets (RequestLimitExceeded)

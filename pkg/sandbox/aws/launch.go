@@ -256,7 +256,7 @@ func (r *request) planInterface(l launch, li launchInterface, count int) (interf
 		return spec, notSimulated("interfaces of type %s", li.kind)
 	}
 	var err error
-	if spec.subnet, err = r.subnets.one(kindSubnet, "subnetId", &li.subnetID); err != nil {
+	if spec.subnet, err = r.subnet("subnetId", &li.subnetID); err != nil {
 		return spec, err
 	}
 	if spec.groups, err = r.groupsFor(spec.subnet, li.groups); err != nil {

@@ -57,7 +57,7 @@ func (c *Cloud) nextPublicAddress() netip.Addr {
 const kindOfNAT ec2types.NetworkInterfaceType = "nat_gateway"
 
 func (r *request) createNATGateway(in *ec2.CreateNatGatewayInput) (*ec2.CreateNatGatewayOutput, error) {
-	s, err := r.subnets.one(kindSubnet, "subnetId", in.SubnetId)
+	s, err := r.subnet("subnetId", in.SubnetId)
 	if err != nil {
 		return nil, err
 	}

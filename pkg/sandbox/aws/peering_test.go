@@ -84,3 +84,25 @@ func TestARouteLeadsToAPeeringOfItsOwnVPC(t *testing.T) {
 	})
 	requireError(t, err, "InvalidParameterValue", "belong to different networks")
 }
+
+func TestABlockIsAssociatedAsPeersAllowIt(t *testing.T) {
+	w := newWorld(t)
+	other := w.anotherVPC("100.65.0.0/16")
+	associate := func(vpc, block string) error {
+		_, err := w.ec2.AssociateVpcCidrBlock(t.Context(), &ec2.AssociateVpcCidrBlockInput{VpcId: &vpc, CidrBlock: &block})
+		return err
+	}
+	id := w.peer(other)
+	requireError(t, associate(testVPC, "100.66.0.0/16"), "IncorrectState", id)
+	_, err := w.ec2.AcceptVpcPeeringConnection(t.Context(), &ec2.AcceptVpcPeeringConnectionInput{VpcPeeringConnectionId: &id})
+	require.NoError(t, err)
+	w.await("active", func(s Snapshot) bool { return len(s.Peerings) == 1 })
+	require.NoError(t, associate(testVPC, "100.66.0.0/16"))
+	requireError(t, associate(testVPC, "100.65.128.0/20"), "InvalidVpc.Range", "of the peered VPC "+other)
+
+	third := w.anotherVPC("100.70.0.0/16")
+	id = w.peer(third)
+	require.Equal(t, "pending-acceptance", w.peeringState(id))
+	require.NoError(t, associate(third, "100.66.0.0/17"), "the accepter may")
+	require.Equal(t, "failed", w.peeringState(id))
+}

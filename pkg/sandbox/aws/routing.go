@@ -46,7 +46,7 @@ func (r *request) associateRouteTable(in *ec2.AssociateRouteTableInput) (*ec2.As
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.subnets.one(kindSubnet, "subnetId", in.SubnetId)
+	s, err := r.subnet("subnetId", in.SubnetId)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -21,6 +22,32 @@ type subnet struct {
 	association   string      // of table
 	publicAddress bool        // MapPublicIpOnLaunch
 	tags          map[string]string
+	visibleAt     time.Time
+}
+
+// visible tells whether a new subnet is known to all of EC2 by now.
+func (s *subnet) visible() bool { return !time.Now().Before(s.visibleAt) }
+
+// pickSubnets returns the subnets with these ids, or all that are known when none is given.
+func (c *Cloud) pickSubnets(ids []string) ([]*subnet, error) {
+	subnets, err := c.subnets.pick(kindSubnet, ids)
+	if err != nil {
+		return nil, err
+	}
+	unknown := slices.DeleteFunc(slices.Clone(subnets), (*subnet).visible)
+	if len(ids) > 0 && len(unknown) > 0 {
+		return nil, kindSubnet.missing(unknown[0].id)
+	}
+	return slices.DeleteFunc(slices.Clone(subnets), func(s *subnet) bool { return !s.visible() }), nil
+}
+
+// subnet returns the one that a required parameter names.
+func (c *Cloud) subnet(parameter string, id *string) (*subnet, error) {
+	s, err := c.subnets.one(kindSubnet, parameter, id)
+	if err == nil && !s.visible() {
+		return nil, kindSubnet.missing(s.id)
+	}
+	return s, err
 }
 
 func (s *subnet) routeTable() *routeTable {
@@ -59,7 +86,7 @@ func (r *request) createSubnet(in *ec2.CreateSubnetInput) (*ec2.CreateSubnetOutp
 	if err := r.act(); err != nil {
 		return nil, err
 	}
-	s := &subnet{id: r.ids.next("subnet"), zone: zone, vpc: v, space: newSpace(cidr), tags: tags}
+	s := &subnet{id: r.ids.next("subnet"), zone: zone, vpc: v, space: newSpace(cidr), tags: tags, visibleAt: r.now.Add(r.latency.Propagation.draw(r.random))}
 	r.subnets.add(s.id, s)
 	description := r.describeSubnet(s)
 	return &ec2.CreateSubnetOutput{Subnet: &description}, nil
@@ -88,7 +115,7 @@ func (r *request) zoneOf(name, id *string) (string, error) {
 }
 
 func (r *request) modifySubnetAttribute(in *ec2.ModifySubnetAttributeInput) (*ec2.ModifySubnetAttributeOutput, error) {
-	s, err := r.subnets.one(kindSubnet, "subnetId", in.SubnetId)
+	s, err := r.subnet("subnetId", in.SubnetId)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +127,7 @@ func (r *request) modifySubnetAttribute(in *ec2.ModifySubnetAttributeInput) (*ec
 }
 
 func (r *request) describeSubnets(in *ec2.DescribeSubnetsInput) (*ec2.DescribeSubnetsOutput, error) {
-	subnets, err := r.subnets.pick(kindSubnet, in.SubnetIds)
+	subnets, err := r.pickSubnets(in.SubnetIds)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +173,7 @@ func (r *request) describeSubnet(s *subnet) ec2types.Subnet {
 }
 
 func (r *request) createReservation(in *ec2.CreateSubnetCidrReservationInput) (*ec2.CreateSubnetCidrReservationOutput, error) {
-	s, err := r.subnets.one(kindSubnet, "subnetId", in.SubnetId)
+	s, err := r.subnet("subnetId", in.SubnetId)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +229,7 @@ func (r *request) deleteReservation(in *ec2.DeleteSubnetCidrReservationInput) (*
 }
 
 func (r *request) getReservations(in *ec2.GetSubnetCidrReservationsInput) (*ec2.GetSubnetCidrReservationsOutput, error) {
-	s, err := r.subnets.one(kindSubnet, "subnetId", in.SubnetId)
+	s, err := r.subnet("subnetId", in.SubnetId)
 	if err != nil {
 		return nil, err
 	}

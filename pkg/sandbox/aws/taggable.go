@@ -46,7 +46,12 @@ func (r *request) taggables() []taggable {
 			}
 			return n.tags
 		}),
-		taggableTable("subnet", ec2types.ResourceTypeSubnet, &r.subnets, func(s *subnet) map[string]string { return s.tags }),
+		taggableTable("subnet", ec2types.ResourceTypeSubnet, &r.subnets, func(s *subnet) map[string]string {
+			if !s.visible() {
+				return nil
+			}
+			return s.tags
+		}),
 		taggableTable("vpc", ec2types.ResourceTypeVpc, &r.vpcs, func(v *vpc) map[string]string { return v.tags }),
 		taggableTable("sg", ec2types.ResourceTypeSecurityGroup, &r.groups, func(g *securityGroup) map[string]string {
 			if !g.visible() {

@@ -101,10 +101,13 @@ func (r *request) associateVPCBlock(in *ec2.AssociateVpcCidrBlockInput) (*ec2.As
 		if b.cidr.Overlaps(cidr) {
 			return nil, clientError("InvalidVpc.Range", "CIDR '%s' overlaps with '%s' of the VPC", cidr, b.cidr)
 		}
-		if !mayAssociate(b.cidr, cidr) {
-			return nil, clientError("InvalidVpc.Range",
-				"The CIDR '%s' is restricted. Use a CIDR from the same private address range as the current VPC CIDR, or use a publicly-routable CIDR.", cidr)
-		}
+	}
+	if !mayAssociate(v.blocks[0].cidr, cidr) {
+		return nil, clientError("InvalidVpc.Range",
+			"The CIDR '%s' is restricted. Use a CIDR from the same private address range as the current VPC CIDR, or use a publicly-routable CIDR.", cidr)
+	}
+	if err := r.clear(v, cidr); err != nil {
+		return nil, err
 	}
 	if err := r.act(); err != nil {
 		return nil, err
@@ -113,20 +116,61 @@ func (r *request) associateVPCBlock(in *ec2.AssociateVpcCidrBlockInput) (*ec2.As
 	v.blocks = append(v.blocks, b)
 	description := describeBlock(b)
 	r.after(r.latency.Associate, func() { b.state = ec2types.VpcCidrBlockStateCodeAssociated })
+	for _, p := range r.peerings.all() {
+		if p.state == ec2types.VpcPeeringConnectionStateReasonCodePendingAcceptance && p.accepter == v && overlap(p.requester.associated(), []netip.Prefix{cidr}) {
+			p.become(ec2types.VpcPeeringConnectionStateReasonCodeFailed, "Failed due to overlapping CIDR range")
+		}
+	}
 	return &ec2.AssociateVpcCidrBlockOutput{VpcId: &v.id, CidrBlockAssociation: &description}, nil
+}
+
+// clear tells whether routes and peers of the VPC leave room for a block ("Amazon VPC CIDR blocks" in the VPC user guide). The codes
+// are not documented.
+func (r *request) clear(v *vpc, cidr netip.Prefix) error {
+	for _, t := range r.routeTables.all() {
+		for _, route := range t.routes {
+			if t.vpc == v && cidr.Bits() <= route.destination.Bits() && cidr.Contains(route.destination.Addr()) {
+				return clientError("InvalidVpc.Range", "The CIDR '%s' is the same as or larger than the destination '%s' of a route in route table %s", cidr, route.destination, t.id)
+			}
+		}
+	}
+	for _, p := range r.peerings.all() {
+		switch {
+		case !p.joins(v):
+		case p.state == ec2types.VpcPeeringConnectionStateReasonCodePendingAcceptance && p.requester == v:
+			return clientError("IncorrectState", "The peering connection %s is pending acceptance: no CIDR can be associated with its requester %s", p.id, v.id)
+		case p.state == ec2types.VpcPeeringConnectionStateReasonCodeActive:
+			other := p.requester
+			if other == v {
+				other = p.accepter
+			}
+			for _, b := range other.blocks {
+				if b.cidr.Overlaps(cidr) {
+					return clientError("InvalidVpc.Range", "The CIDR '%s' overlaps with '%s' of the peered VPC %s", cidr, b.cidr, other.id)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 var (
 	private10  = netip.MustParsePrefix("10.0.0.0/8")
+	first10    = netip.MustParsePrefix("10.0.0.0/15")
+	zero10     = netip.MustParsePrefix("10.0.0.0/16")
 	private172 = netip.MustParsePrefix("172.16.0.0/12")
 	private192 = netip.MustParsePrefix("192.168.0.0/16")
 	benchmark  = netip.MustParsePrefix("198.19.0.0/16")
 	default172 = netip.MustParsePrefix("172.31.0.0/16")
+	// noUnicast is no range of hosts.
+	noUnicast = []netip.Prefix{
+		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/3"),
+	}
 )
 
-// mayAssociate tells whether a VPC with block there may add a block: the table of "IPv4 CIDR block association
+// mayAssociate tells whether a VPC that was created with block primary may add a block: the table of "IPv4 CIDR block association
 // restrictions" in the VPC user guide. 100.64.0.0/10 and public ranges are open to all.
-func mayAssociate(there, block netip.Prefix) bool {
+func mayAssociate(primary, block netip.Prefix) bool {
 	within := func(p netip.Prefix, ranges ...netip.Prefix) bool {
 		for _, r := range ranges {
 			if r.Overlaps(p) {
@@ -136,13 +180,15 @@ func mayAssociate(there, block netip.Prefix) bool {
 		return false
 	}
 	switch {
-	case within(there, private10):
-		return !within(block, private172, private192, benchmark)
-	case within(there, private172):
+	case within(block, noUnicast...):
+		return false
+	case within(primary, private10):
+		return !within(block, private172, private192, benchmark) && (!within(primary, first10) || !within(block, zero10))
+	case within(primary, private172):
 		return !within(block, private10, private192, default172, benchmark)
-	case within(there, private192):
+	case within(primary, private192):
 		return !within(block, private10, private172, benchmark)
-	case within(there, benchmark):
+	case within(primary, benchmark):
 		return !within(block, private10, private172, private192)
 	}
 	return !within(block, private10, private172, private192, benchmark)

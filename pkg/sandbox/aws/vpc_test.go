@@ -16,6 +16,10 @@ func TestBlocksAreAssociatedByTheRulesOfTheVPCGuide(t *testing.T) {
 	}{
 		{"10.0.0.0/21", "100.64.0.0/17", ""},
 		{"10.0.0.0/21", "10.1.0.0/16", ""},
+		{"10.0.0.0/21", "10.0.16.0/20", "InvalidVpc.Range"},
+		{"10.2.0.0/21", "10.0.16.0/20", ""},
+		{"10.0.0.0/21", "169.254.0.0/20", "InvalidVpc.Range"},
+		{"198.19.0.0/20", "198.19.16.0/20", ""},
 		{"10.0.0.0/21", "172.16.0.0/16", "InvalidVpc.Range"},
 		{"10.0.0.0/21", "192.168.0.0/16", "InvalidVpc.Range"},
 		{"10.0.0.0/21", "198.19.0.0/16", "InvalidVpc.Range"},
@@ -219,4 +223,25 @@ func TestAPublicAddressComesWithOneInterfaceOnly(t *testing.T) {
 	_, err = w.ec2.CreateFleet(t.Context(), fleet("two", 1, w.on("m5.large", "", "a")))
 	require.NoError(t, err)
 	require.False(t, w.cloud.Snapshot().Interfaces[1].Public.IsValid())
+}
+
+func TestABlockIsNotAsLargeAsTheDestinationOfARoute(t *testing.T) {
+	w := newWorld(t)
+	created, err := w.ec2.CreateInternetGateway(t.Context(), &ec2.CreateInternetGatewayInput{})
+	require.NoError(t, err)
+	gateway := *created.InternetGateway.InternetGatewayId
+	_, err = w.ec2.AttachInternetGateway(t.Context(), &ec2.AttachInternetGatewayInput{InternetGatewayId: &gateway, VpcId: ptr(testVPC)})
+	require.NoError(t, err)
+	table, err := w.ec2.CreateRouteTable(t.Context(), &ec2.CreateRouteTableInput{VpcId: ptr(testVPC)})
+	require.NoError(t, err)
+	_, err = w.ec2.CreateRoute(t.Context(), &ec2.CreateRouteInput{RouteTableId: table.RouteTable.RouteTableId, DestinationCidrBlock: ptr("100.65.3.0/24"), GatewayId: &gateway})
+	require.NoError(t, err)
+	for block, code := range map[string]string{"100.65.0.0/16": "InvalidVpc.Range", "100.65.3.0/24": "InvalidVpc.Range", "100.65.3.0/25": ""} {
+		_, err := w.ec2.AssociateVpcCidrBlock(t.Context(), &ec2.AssociateVpcCidrBlockInput{VpcId: ptr(testVPC), CidrBlock: &block})
+		if code == "" {
+			require.NoError(t, err)
+			continue
+		}
+		requireError(t, err, code, "same as or larger than the destination '100.65.3.0/24'")
+	}
 }

@@ -36,7 +36,7 @@ func (r *request) deleteVPC(in *ec2.DeleteVpcInput) (*ec2.DeleteVpcOutput, error
 // deleteSubnet refuses while anything has an address of the subnet, instances and NAT gateways through their interfaces. Whether
 // a CIDR reservation goes with its subnet is not documented; here it must go before.
 func (r *request) deleteSubnet(in *ec2.DeleteSubnetInput) (*ec2.DeleteSubnetOutput, error) {
-	s, err := r.subnets.one(kindSubnet, "subnetId", in.SubnetId)
+	s, err := r.subnet("subnetId", in.SubnetId)
 	if err != nil {
 		return nil, err
 	}
