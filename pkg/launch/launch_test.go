@@ -9,6 +9,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,10 +85,17 @@ func testContext() context.Context {
 	return options.ToContext(context.Background(), &options.Options{ClusterName: "test", VMMemoryOverheadPercent: 0.075})
 }
 
+// infos are read once: some tests ask for all of them again and again.
+var infos sync.Map
+
 func info(t *testing.T, name string) ec2types.InstanceTypeInfo {
 	t.Helper()
+	if known, ok := infos.Load(name); ok {
+		return known.(ec2types.InstanceTypeInfo)
+	}
 	i, ok := instancetypes.Info(name)
 	require.True(t, ok, name)
+	infos.Store(name, i)
 	return i
 }
 
