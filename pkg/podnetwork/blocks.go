@@ -2,7 +2,11 @@
 
 package podnetwork
 
-import "strings"
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
 
 // Block is the state of one aligned /28 of a subnet. Its value is how a map shows it.
 type Block byte
@@ -23,17 +27,81 @@ const (
 // BlockMap shows a subnet's /28 blocks in the order of their addresses: 4,096 bytes for a /16.
 type BlockMap []Block
 
-// blocksPerLine make a line of a map a /22.
-const blocksPerLine = 64
+// Drawing says how large a map may be.
+type Drawing struct {
+	// Width and Lines, by default 80 and 32. Where the blocks are more, a cell stands for several.
+	Width, Lines int
+}
 
-// String has a line for each /22.
-func (m BlockMap) String() string {
-	var out strings.Builder
-	for i, block := range m {
-		if i > 0 && i%blocksPerLine == 0 {
-			out.WriteByte('\n')
-		}
-		out.WriteByte(byte(block))
+const (
+	labelWidth = len("100.100.100.100 ") // each line begins with its first address
+	cellGroup  = 16                      // cells between blanks, where there is place for them: a /24 where a cell is a /28
+	fewestCols = 8
+)
+
+// Map draws the blocks of a subnet, a cell for each or for a power of two of them, and returns how many a cell stands for.
+func (d Drawing) Map(cidr netip.Prefix, blocks BlockMap) (text string, perCell int) {
+	width, lines := d.Width, d.Lines
+	if width <= 0 {
+		width = 80
 	}
-	return out.String()
+	if lines <= 0 {
+		lines = 32
+	}
+	columns := fewestCols
+	for labelWidth+2*columns <= width {
+		columns *= 2
+	}
+	blanks := labelWidth+columns+columns/cellGroup-1 <= width
+	perCell = 1
+	for len(blocks) > perCell*columns*lines {
+		perCell *= 2
+	}
+	var out strings.Builder
+	first := number(cidr.Masked().Addr())
+	for start := 0; start < len(blocks); start += columns * perCell {
+		address := first + uint32(start)*blockSize //nolint:gosec // within the subnet
+		fmt.Fprintf(&out, "%-*s", labelWidth, netip.AddrFrom4([4]byte{byte(address >> 24), byte(address >> 16), byte(address >> 8), byte(address)}))
+		for column := 0; column < columns && start+column*perCell < len(blocks); column++ {
+			if blanks && column > 0 && column%cellGroup == 0 {
+				out.WriteByte(' ')
+			}
+			from := start + column*perCell
+			out.WriteByte(cell(blocks[from:min(from+perCell, len(blocks))]))
+		}
+		out.WriteByte('\n')
+	}
+	return out.String(), perCell
+}
+
+// cell of blocks: their state where it is the same, else how many tenths of them are free, else what most of them are.
+func cell(blocks BlockMap) byte {
+	counts := map[Block]int{}
+	for _, block := range blocks {
+		counts[block]++
+	}
+	if free := counts[BlockFree]; free > 0 && free < len(blocks) {
+		return '0' + byte(max(10*free/len(blocks), 1)) //nolint:gosec // 1 to 9
+	}
+	most := blocks[0]
+	for _, block := range []Block{BlockDelegated, BlockTouched, BlockWithheld} {
+		if counts[block] > counts[most] {
+			most = block
+		}
+	}
+	return byte(most)
+}
+
+// Legend of a map.
+func Legend(perCell int) string {
+	text := fmt.Sprintf("%c free   %c delegated to an ENI   %c holds single addresses, or AWS's own   %c not for automatic prefixes: a reservation",
+		BlockFree, BlockDelegated, BlockTouched, BlockWithheld)
+	if perCell == 1 {
+		return "a cell is a /28:   " + text
+	}
+	bits := BlockBits
+	for n := perCell; n > 1; n /= 2 {
+		bits--
+	}
+	return fmt.Sprintf("a cell is a /%d:   %s   1 to 9: so many tenths of its /28 are free", bits, text)
 }
