@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Dovetail is the command line: it computes max-pods, looks at nodes and runs the sandbox.
+// Dovetail is the command line: it computes max-pods, looks at pod subnets and nodes, and runs the sandbox.
 package main
 
 import (
@@ -38,6 +38,7 @@ func newRootCommand() *cobra.Command {
 	}
 	root.AddCommand(newSandboxCommand())
 	root.AddCommand(newMaxPodsCommand())
+	root.AddCommand(newCapacityCommand())
 	root.AddCommand(newNodeCommand())
 	return root
 }

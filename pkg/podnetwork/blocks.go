@@ -27,6 +27,15 @@ const (
 // BlockMap shows a subnet's /28 blocks in the order of their addresses: 4,096 bytes for a /16.
 type BlockMap []Block
 
+// String has a character for each block.
+func (m BlockMap) String() string {
+	text := make([]byte, len(m))
+	for i, block := range m {
+		text[i] = byte(block)
+	}
+	return string(text)
+}
+
 // Drawing says how large a map may be.
 type Drawing struct {
 	// Width and Lines, by default 80 and 32. Where the blocks are more, a cell stands for several.
@@ -39,8 +48,8 @@ const (
 	fewestCols = 8
 )
 
-// Map draws the blocks of a subnet, a cell for each or for a power of two of them, and returns how many a cell stands for.
-func (d Drawing) Map(cidr netip.Prefix, blocks BlockMap) (text string, perCell int) {
+// Map draws the blocks of a subnet, a cell for each or for a power of two of them, and returns the length of a cell's prefix.
+func (d Drawing) Map(cidr netip.Prefix, blocks BlockMap) (text string, bits int) {
 	width, lines := d.Width, d.Lines
 	if width <= 0 {
 		width = 80
@@ -53,8 +62,8 @@ func (d Drawing) Map(cidr netip.Prefix, blocks BlockMap) (text string, perCell i
 		columns *= 2
 	}
 	blanks := labelWidth+columns+columns/cellGroup-1 <= width
-	perCell = 1
-	for len(blocks) > perCell*columns*lines {
+	perCell := 1
+	for bits = BlockBits; len(blocks) > perCell*columns*lines; bits-- {
 		perCell *= 2
 	}
 	var out strings.Builder
@@ -71,7 +80,7 @@ func (d Drawing) Map(cidr netip.Prefix, blocks BlockMap) (text string, perCell i
 		}
 		out.WriteByte('\n')
 	}
-	return out.String(), perCell
+	return out.String(), bits
 }
 
 // cell of blocks: their state where it is the same, else how many tenths of them are free, else what most of them are.
@@ -92,16 +101,10 @@ func cell(blocks BlockMap) byte {
 	return byte(most)
 }
 
-// Legend of a map.
-func Legend(perCell int) string {
-	text := fmt.Sprintf("%c free   %c delegated to an ENI   %c holds single addresses, or AWS's own   %c not for automatic prefixes: a reservation",
-		BlockFree, BlockDelegated, BlockTouched, BlockWithheld)
-	if perCell == 1 {
-		return "a cell is a /28:   " + text
-	}
-	bits := BlockBits
-	for n := perCell; n > 1; n /= 2 {
-		bits--
-	}
-	return fmt.Sprintf("a cell is a /%d:   %s   1 to 9: so many tenths of its /28 are free", bits, text)
-}
+// Legend of maps.
+const Legend = string(BlockFree) + `  free
+` + string(BlockDelegated) + `  delegated to an ENI
+` + string(BlockTouched) + `  holds single addresses, or AWS's own
+` + string(BlockWithheld) + `  not for automatic prefixes: reserved, or outside of the reservation for them
+1 to 9, where a cell is larger than a /28: so many tenths of it are free
+`

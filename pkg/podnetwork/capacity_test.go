@@ -102,33 +102,36 @@ func TestTheMapShowsEachBlock(t *testing.T) {
 	s := podnetwork.NewSnapshot("subnet-1", netip.MustParsePrefix("100.64.0.0/24"), []podnetwork.ENI{
 		{Addresses: prefixes("100.64.0.40/32"), Prefixes: prefixes("100.64.0.64/28")},
 	}, podnetwork.Reservations{Explicit: prefixes("100.64.0.128/27")}, time.Time{})
-	text, perCell := podnetwork.Drawing{}.Map(s.CIDR, s.Blocks)
+	text, bits := podnetwork.Drawing{}.Map(s.CIDR, s.Blocks)
 	require.Equal(t, "100.64.0.0      +.+.#...--.....+\n", text)
-	require.Equal(t, 1, perCell)
+	require.Equal(t, 28, bits)
 	s = podnetwork.NewSnapshot("subnet-1", netip.MustParsePrefix("100.64.0.0/22"), nil, podnetwork.Reservations{Prefix: prefixes("100.64.2.0/23")}, time.Time{})
 	text, _ = podnetwork.Drawing{Width: 60}.Map(s.CIDR, s.Blocks)
 	require.Equal(t, "100.64.0.0      +--------------- ----------------\n100.64.2.0      ................ ...............+\n", text)
-	require.Contains(t, podnetwork.Legend(1), "a cell is a /28")
+	for line := range strings.Lines(s.Blocks.String()) {
+		for _, state := range line {
+			require.Contains(t, podnetwork.Legend, string(state)+"  ")
+		}
+	}
 }
 
 func TestTheMapOfALargeSubnetFitsItsPlace(t *testing.T) {
 	cidr := netip.MustParsePrefix("100.64.0.0/16")
 	quarter := podnetwork.ENI{Prefixes: prefixes("100.64.0.64/28", "100.64.0.80/28", "100.64.0.96/28", "100.64.0.112/28", "100.64.0.128/28", "100.64.0.144/28", "100.64.0.160/28", "100.64.0.176/28")}
 	s := podnetwork.NewSnapshot("subnet-1", cidr, []podnetwork.ENI{quarter}, podnetwork.Reservations{}, time.Time{})
-	text, perCell := podnetwork.Drawing{Width: 50, Lines: 16}.Map(s.CIDR, s.Blocks)
+	text, bits := podnetwork.Drawing{Width: 50, Lines: 16}.Map(s.CIDR, s.Blocks)
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	require.Len(t, lines, 16)
-	require.Equal(t, 8, perCell)
+	require.Equal(t, 25, bits)
 	require.Equal(t, "100.64.0.0      35.............. ................", lines[0], "3 of 8 free, with AWS's own; and 4 of 8")
 	require.Equal(t, "100.64.240.0    ................ ...............8", lines[15])
-	require.Equal(t, "a cell is a /25:   . free", podnetwork.Legend(perCell)[:25])
-	text, perCell = podnetwork.Drawing{}.Map(s.CIDR, s.Blocks)
-	require.Equal(t, 2, perCell)
+	text, bits = podnetwork.Drawing{}.Map(s.CIDR, s.Blocks)
+	require.Equal(t, 27, bits)
 	require.Len(t, strings.Split(text, "\n")[0], 80, "64 cells on a terminal")
 	for width := range 200 {
 		for _, bits := range []int{16, 19, 20, 24, 28} {
 			s := podnetwork.NewSnapshot("subnet-1", netip.PrefixFrom(cidr.Addr(), bits), nil, podnetwork.Reservations{}, time.Time{})
-			text, perCell := podnetwork.Drawing{Width: width, Lines: 20}.Map(s.CIDR, s.Blocks)
+			text, bits := podnetwork.Drawing{Width: width, Lines: 20}.Map(s.CIDR, s.Blocks)
 			cells := 0
 			for line := range strings.Lines(text) {
 				require.LessOrEqual(t, len(line), max(width, 80)+1)
@@ -138,7 +141,7 @@ func TestTheMapOfALargeSubnetFitsItsPlace(t *testing.T) {
 				cells += len(strings.ReplaceAll(line[16:], " ", "")) - 1
 			}
 			require.LessOrEqual(t, strings.Count(text, "\n"), 20)
-			require.Equal(t, (len(s.Blocks)+perCell-1)/perCell, cells, "width %d of a /%d", width, bits)
+			require.Equal(t, len(s.Blocks)>>(28-bits), cells, "width %d of a /%d", width, bits)
 		}
 	}
 }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/awslabs/operatorpkg/status"
+	"github.com/samber/lo"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+)
+
+// readCapacity of the pod subnets, and says on notes when it is not from EC2 though nobody asked for that.
+func readCapacity(ctx context.Context, opts capacityOptions, notes io.Writer) (capacities, error) {
+	cluster, err := connectCluster(opts)
+	if err != nil {
+		return capacities{}, err
+	}
+	networks, err := podNetworks(ctx, cluster, opts.network)
+	if err != nil {
+		return capacities{}, err
+	}
+	found := capacities{Source: cmp.Or(opts.source, fromEC2), PodNetworks: lo.Map(networks, func(n v1alpha1.PodNetwork, _ int) networkCapacity { return written(&n) })}
+	if found.Source == fromStatus {
+		return found, nil
+	}
+	region := regionOf(networks)
+	if region == "" {
+		return found, nil // without a zone there is nothing to read
+	}
+	reader, err := connectEC2(ctx, region)
+	switch {
+	case err != nil && opts.source == "" && !opts.showMap:
+		fmt.Fprintf(notes, "What the controller last wrote, %v.\n", err)
+		found.Source = fromStatus
+		return found, nil
+	case err != nil:
+		return capacities{}, fmt.Errorf("the pod subnets cannot be read from EC2, %w", err)
+	}
+	return found, found.read(ctx, cluster, reader, opts.showMap)
+}
+
+func connectCluster(opts capacityOptions) (client.Client, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = opts.kubeconfig
+	loaded, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: opts.context}).ClientConfig()
+	if err != nil {
+		if clientcmd.IsEmptyConfig(err) {
+			return nil, errors.New("no cluster is configured: set KUBECONFIG or --kubeconfig")
+		}
+		return nil, fmt.Errorf("reading the kubeconfig, %w", err)
+	}
+	if err := v1alpha1.AddToScheme(scheme.Scheme); err != nil {
+		return nil, err
+	}
+	c, err := client.New(loaded, client.Options{Scheme: scheme.Scheme})
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s, %w", loaded.Host, err)
+	}
+	return c, nil
+}
+
+// podNetworks of the cluster by name, or the one that is asked for.
+func podNetworks(ctx context.Context, cluster client.Client, name string) ([]v1alpha1.PodNetwork, error) {
+	list := &v1alpha1.PodNetworkList{}
+	err := cluster.List(ctx, list)
+	switch {
+	case meta.IsNoMatchError(err) || apierrors.IsNotFound(err):
+		return nil, errors.New("this cluster does not know PodNetworks: install Dovetail's custom resources (chart dovetail-crd), or choose another cluster with --context")
+	case err != nil:
+		return nil, fmt.Errorf("listing PodNetworks, %w", err)
+	case len(list.Items) == 0:
+		return nil, errors.New("there is no PodNetwork in this cluster: the smallest one has an empty spec")
+	case name == "":
+		return list.Items, nil
+	}
+	one := lo.Filter(list.Items, func(n v1alpha1.PodNetwork, _ int) bool { return n.Name == name })
+	if len(one) == 0 {
+		names := lo.Map(list.Items, func(n v1alpha1.PodNetwork, _ int) string { return n.Name })
+		return nil, fmt.Errorf("there is no PodNetwork %s; there are %s", name, strings.Join(names, ", "))
+	}
+	return one, nil
+}
+
+// written by the controller.
+func written(network *v1alpha1.PodNetwork) networkCapacity {
+	ready := network.StatusConditions().Get(status.ConditionReady)
+	found := networkCapacity{Name: network.Name, Ready: string(ready.Status), Subnets: []subnetCapacity{}}
+	if !ready.IsTrue() {
+		found.Reason, found.Message = ready.Reason, ready.Message
+	}
+	for _, z := range network.Status.Zones {
+		found.Subnets = append(found.Subnets, subnetCapacity{
+			Zone: z.Zone, ENIConfig: z.ENIConfig, Subnet: z.Subnet, CIDR: z.CIDR, FreePrefixes: int(z.FreePrefixes), FreeAddresses: int(z.FreeAddresses),
+			Reserved: int(z.Reserved), CommittedPrefixes: int(z.CommittedPrefixes), CommittedAddresses: int(z.CommittedAddresses), Fragmentation: int(z.Fragmentation),
+		})
+	}
+	return found
+}
+
+// inRegion matches the Region in a zone's name: us-east-1a, us-gov-west-1b, us-west-2-lax-1a.
+var inRegion = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+`)
+
+// regionOf the pod subnets. It is not the one that the environment names: that may be another cluster's.
+func regionOf(networks []v1alpha1.PodNetwork) string {
+	for _, network := range networks {
+		for _, zone := range network.Status.Zones {
+			if region := inRegion.FindString(zone.Zone); region != "" {
+				return region
+			}
+		}
+	}
+	return ""
+}
+
+func connectEC2(ctx context.Context, region string) (*podsubnet.Reader, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(region))
+	if err != nil {
+		return nil, fmt.Errorf("since the AWS configuration cannot be loaded: %w", err)
+	}
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		return nil, fmt.Errorf("since there are no AWS credentials (set AWS_PROFILE, or log in): %w", err)
+	}
+	return &podsubnet.Reader{EC2: ec2.NewFromConfig(cfg), Ledger: podnetwork.NewLedger(clock.RealClock{}), Clock: clock.RealClock{}}, nil
+}
+
+// read the subnets from EC2, as the controller does.
+func (c *capacities) read(ctx context.Context, cluster client.Client, reader *podsubnet.Reader, blocks bool) error {
+	var ids []string
+	for _, network := range c.PodNetworks {
+		for _, s := range network.Subnets {
+			ids = append(ids, s.Subnet)
+		}
+	}
+	slices.Sort(ids)
+	if err := reader.Ensure(ctx, slices.Compact(ids)...); err != nil {
+		return fmt.Errorf("%w; --source status prints what the controller last wrote", err)
+	}
+	claims := &karpv1.NodeClaimList{}
+	if err := cluster.List(ctx, claims); err != nil && !meta.IsNoMatchError(err) {
+		return fmt.Errorf("listing NodeClaims, for which room is set aside, %w", err)
+	}
+	for i := range claims.Items {
+		podnetwork.Recall(reader.Ledger, &claims.Items[i])
+	}
+	for _, network := range c.PodNetworks {
+		for i := range network.Subnets {
+			network.Subnets[i].observe(reader.Ledger, blocks)
+		}
+	}
+	return nil
+}
+
+func (s *subnetCapacity) observe(ledger *podnetwork.Ledger, blocks bool) {
+	s.snapshot = ledger.Snapshot(s.Subnet)
+	if s.snapshot == nil {
+		*s = subnetCapacity{Zone: s.Zone, ENIConfig: s.ENIConfig, Subnet: s.Subnet, CIDR: s.CIDR, Missing: true}
+		return
+	}
+	capacity, room := s.snapshot.Capacity, ledger.Room(s.Subnet)
+	s.CIDR = s.snapshot.CIDR.String()
+	s.FreePrefixes, s.FreeAddresses = capacity.FreePrefixes, capacity.FreeAddresses
+	s.Reserved, s.Fragmentation = capacity.Reserved, capacity.Fragmentation
+	s.CommittedPrefixes, s.CommittedAddresses = room.Aside.Blocks, room.Aside.Addresses
+	if blocks {
+		s.Blocks = s.snapshot.Blocks.String()
+	}
+}
