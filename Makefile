@@ -43,6 +43,7 @@ crash: build controlplane ## Kill the node agent 500 times, and plugins thousand
 build: ## Build our binaries into bin/.
 	@mkdir -p $(BIN)
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./test/demo ./test/netprobe
+	ln -sf dovetail $(BIN)/kubectl-dovetail
 
 # The sandbox's control plane is a module of its own: Kubernetes' staging replaces must not reach ours.
 CONTROLPLANE := $(addprefix $(BIN)/,etcd kube-apiserver kube-controller-manager kube-scheduler portmap)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,7 @@ func main() {
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "dovetail",
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 		Short:         "Karpenter and the pod network, fitted to each other",
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -40,5 +42,15 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newMaxPodsCommand())
 	root.AddCommand(newCapacityCommand())
 	root.AddCommand(newNodeCommand())
+	root.AddCommand(newOverviewCommand())
+	root.AddCommand(newWhyCommand())
 	return root
+}
+
+// displayName is what the command was called by: as kubectl-dovetail it is a plugin of kubectl.
+func displayName(program string) string {
+	if filepath.Base(program) == "kubectl-dovetail" {
+		return "kubectl dovetail"
+	}
+	return "dovetail"
 }

@@ -131,7 +131,7 @@ func (c *Controller) explain(ctx context.Context, pod *corev1.Pod, pools []karpv
 		if !pool.DeletionTimestamp.IsZero() || scheduling.Taints(pool.Spec.Template.Spec.Taints).ToleratesPod(pod) != nil {
 			continue
 		}
-		claim, fits := claimFor(pool, pod)
+		claim, fits := ClaimFor(pool, pod)
 		if !fits {
 			continue
 		}
@@ -147,8 +147,8 @@ func (c *Controller) explain(ctx context.Context, pod *corev1.Pod, pools []karpv
 	return network, why, nil
 }
 
-// claimFor is what Karpenter would ask of the NodePool for the pod alone, as far as addresses are concerned.
-func claimFor(pool *karpv1.NodePool, pod *corev1.Pod) (claim *karpv1.NodeClaim, fits bool) {
+// ClaimFor is what Karpenter would ask of the NodePool for the pod alone, as far as addresses are concerned.
+func ClaimFor(pool *karpv1.NodePool, pod *corev1.Pod) (claim *karpv1.NodeClaim, fits bool) {
 	template := pool.Spec.Template
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(template.Spec.Requirements...)
 	requirements.Add(scheduling.NewLabelRequirements(lo.Assign(template.Labels, map[string]string{karpv1.NodePoolLabelKey: pool.Name})).Values()...)

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dovetail-dev/dovetail/charts/chartstest"
+	"github.com/dovetail-dev/dovetail/pkg/apis"
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
+	"github.com/dovetail-dev/dovetail/pkg/diagnosis"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
+)
+
+// run a command line as a user does.
+func run(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	root := newRootCommand()
+	root.SetOut(&out)
+	root.SetErr(&out)
+	root.SetArgs(args)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+// useCluster makes it the one that commands talk to.
+func useCluster(t *testing.T, config *rest.Config) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	kubeconfig := clientcmdapi.NewConfig()
+	kubeconfig.Clusters["test"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
+	kubeconfig.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
+	kubeconfig.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
+	kubeconfig.CurrentContext = "test"
+	require.NoError(t, clientcmd.WriteToFile(*kubeconfig, file))
+	t.Setenv("KUBECONFIG", file)
+}
+
+func pending(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+	}
+}
+
+// serviceAccount is what kube-controller-manager would make: no pod is admitted without it.
+func serviceAccount(t *testing.T, c client.Client) {
+	t.Helper()
+	require.NoError(t, c.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}))
+}
+
+func TestCommandsSayWhatIsMissing(t *testing.T) {
+	t.Run("no cluster is configured", func(t *testing.T) {
+		t.Setenv("KUBECONFIG", "")
+		t.Setenv("HOME", t.TempDir())
+		_, err := run(t, "status")
+		require.ErrorContains(t, err, "no cluster is configured: set KUBECONFIG")
+	})
+	t.Run("nobody answers", func(t *testing.T) {
+		_, err := run(t, "status", "--server", "http://127.0.0.1:1")
+		require.ErrorContains(t, err, "cannot be reached")
+	})
+	t.Run("Dovetail is not installed", func(t *testing.T) {
+		config := controlplanetest.Start(t)
+		useCluster(t, config)
+		_, err := run(t, "status")
+		require.ErrorContains(t, err, "install the chart dovetail-crd")
+
+		c, err := client.New(config, client.Options{})
+		require.NoError(t, err)
+		serviceAccount(t, c)
+		require.NoError(t, c.Create(t.Context(), pending("alone")))
+		out, err := run(t, "why", "alone")
+		require.NoError(t, err, "why needs neither Dovetail nor Karpenter")
+		require.Contains(t, out, "NoNodePool")
+		_, err = run(t, "why", "nobody")
+		require.ErrorContains(t, err, "there is no pod nobody in namespace default")
+	})
+}
+
+func TestStatusAndWhyOnACluster(t *testing.T) {
+	config := chartstest.StartAPIServer(t)
+	useCluster(t, config)
+	apis.Register(scheme.Scheme)
+	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	require.NoError(t, err)
+
+	_, err = run(t, "status")
+	require.ErrorContains(t, err, "there is no PodNetwork")
+
+	network := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	require.NoError(t, c.Create(t.Context(), network))
+	network.Status.Zones = []v1alpha1.ZoneStatus{{
+		Zone: "us-east-1a", ENIConfig: "us-east-1a", Subnet: "subnet-1", CIDR: "100.64.0.0/19", FreePrefixes: 256, FreeAddresses: 4200, CommittedPrefixes: 7, Nodes: 3, Pods: 60,
+	}}
+	network.Status.Nodes = v1alpha1.NodesStatus{Total: 3, Current: 2, Outdated: 1}
+	network.StatusConditions().SetFalse(v1alpha1.ConditionMigrationComplete, "NodesOutdated", "1 of 3 nodes is old")
+	require.NoError(t, c.Status().Update(t.Context(), network))
+
+	out, err := run(t, "status")
+	require.NoError(t, err)
+	require.Contains(t, out, "nodes 3: 2 current, 1 outdated")
+	require.Contains(t, out, "████████░░░░░░░░  256 of 512  249", "half of the /28s are free, 7 of them set aside")
+	require.Contains(t, out, "MigrationComplete is False, NodesOutdated: 1 of 3 nodes is old")
+
+	serviceAccount(t, c)
+	pod := pending("web")
+	require.NoError(t, c.Create(t.Context(), pod))
+	now := metav1.NewTime(time.Now())
+	require.NoError(t, c.Create(t.Context(), &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: "default", Name: "web.1"},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "web", UID: pod.UID},
+		Type:           corev1.EventTypeWarning, Reason: pendingpods.ReasonNoPodAddresses, Message: "subnet-1 has no free /28", FirstTimestamp: now, LastTimestamp: now, Count: 1,
+	}))
+	out, err = run(t, "why", "web", "-o", "json")
+	require.NoError(t, err)
+	var answer diagnosis.Answer
+	require.NoError(t, json.Unmarshal([]byte(out), &answer))
+	require.Equal(t, diagnosis.CauseNoPodAddresses, answer.Cause())
+	require.Equal(t, "subnet-1 has no free /28", answer.Findings[0].Message)
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/pflag"
+)
+
+// Output is how a command answers: for people, or as JSON.
+type Output struct{ format string }
+
+// AddFlags adds -o.
+func (o *Output) AddFlags(flags *pflag.FlagSet) {
+	flags.StringVarP(&o.format, "output", "o", "", "json, or nothing for people")
+}
+
+// Write v as JSON where that was asked for, and else what text writes.
+func (o *Output) Write(w io.Writer, v any, text func(io.Writer)) error {
+	out := &errorKeeper{w: w}
+	switch o.format {
+	case "":
+		text(out)
+		return out.err
+	case "json":
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(v)
+	}
+	return fmt.Errorf("-o %s: the only other output is json", o.format)
+}
+
+// errorKeeper remembers the first error, so that who prints line after line looks once.
+type errorKeeper struct {
+	w   io.Writer
+	err error
+}
+
+func (k *errorKeeper) Write(p []byte) (int, error) {
+	if k.err == nil {
+		_, k.err = k.w.Write(p)
+	}
+	return len(p), nil
+}
+
+// Table writes rows under headings, in columns as wide as they need.
+func Table(w io.Writer, headings string, rows func(row func(format string, cells ...any))) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, headings)
+	rows(func(format string, cells ...any) { fmt.Fprintf(t, format+"\n", cells...) })
+	_ = t.Flush() // errors are the writer's
+}
