@@ -72,6 +72,7 @@ func (c *CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nod
 	if err := c.prepare(ctx, network); err != nil {
 		return nil, cloudprovider.NewCreateError(fmt.Errorf("counting the room of pod subnets, %w", err), "PodSubnetsUnknown", "Error reading the pod subnets")
 	}
+	listed := time.Now()
 	instanceTypes, err := c.instanceTypes(ctx, nodeClass)
 	if err != nil {
 		return nil, cloudprovider.NewCreateError(fmt.Errorf("resolving instance types, %w", err), "InstanceTypeResolutionFailed", "Error resolving instance types")
@@ -93,7 +94,7 @@ func (c *CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nod
 				continue
 			}
 			fleets++
-			created, err := c.launchAt(ctx, network, narrowed, group.Names(), places)
+			created, err := c.launchAt(launch.FromListing(ctx, group.InstanceTypes, listed), network, narrowed, group.Names(), places)
 			if err == nil {
 				log.FromContext(ctx).V(1).Info("launched on a pod network", "group", group.Names(), "groups", len(groups), "fleets", fleets)
 				c.tellLowered(nodeClass, network, created)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -52,7 +51,7 @@ func allowed(network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim) [][]podnetwo
 // them at once. Otherwise a label on the node names the ENIConfig. It stands in the user data, and that is the same for all zones of a
 // request: so there is one request a zone, the cheapest first, and among those of equal price the one with the most room.
 func (c *CloudProvider) attempts(network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, group launch.Group, need podcapacity.Need) [][][]podnetwork.Place {
-	prices := pricesOf(claim, group)
+	prices := group.Prices
 	var zones [][]podnetwork.Place
 	for _, zone := range allowed(network, claim) {
 		if _, offered := prices[zone[0].Zone]; offered {
@@ -75,19 +74,6 @@ func (c *CloudProvider) attempts(network *v1alpha1.PodNetwork, claim *karpv1.Nod
 		return cmp.Or(cmp.Compare(prices[a[0].Zone], prices[b[0].Zone]), cmp.Compare(room(b), room(a)))
 	})
 	return lo.Map(zones, func(zone []podnetwork.Place, _ int) [][]podnetwork.Place { return [][]podnetwork.Place{zone} })
-}
-
-// pricesOf the group by zone: of its cheapest offering that the claim may use.
-func pricesOf(claim *karpv1.NodeClaim, group launch.Group) map[string]float64 {
-	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
-	prices := map[string]float64{}
-	for _, it := range group.InstanceTypes {
-		for _, o := range it.Offerings.Available().Compatible(requirements) {
-			price, known := prices[o.Zone()]
-			prices[o.Zone()] = min(o.Price, lo.Ternary(known, price, math.Inf(1)))
-		}
-	}
-	return prices
 }
 
 // launchAt calls EC2 with the need set aside, and gives back what was not used.

@@ -190,7 +190,7 @@ func (r *region) controller(leadsSince time.Time) *cloudprovider.CloudProvider {
 		Launches: launches, Network: network, Client: r.Client, Subnets: subnets, Recorder: recorder,
 	}
 	return &cloudprovider.CloudProvider{
-		CloudProvider: awscloudprovider.New(types, instances, recorder, r.Client, nil, nil, reservations, placement, nodeoverlay.NewInstanceTypeStore(), nil),
+		CloudProvider: awscloudprovider.New(launch.Listings{Provider: types}, instances, recorder, r.Client, nil, nil, reservations, placement, nodeoverlay.NewInstanceTypeStore(), nil),
 		Client:        r.Client, InstanceTypes: types, Network: network, Recorder: recorder, PodSubnets: reader,
 		LeadsSince: func() time.Time { return leadsSince },
 	}

@@ -5,24 +5,26 @@ package launch
 import (
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/samber/lo"
-	corev1 "k8s.io/api/core/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/cloudprovider"
-	"sigs.k8s.io/karpenter/pkg/scheduling"
-	"sigs.k8s.io/karpenter/pkg/utils/resources"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
 
 // Group is a set of instance types that one fleet request may mix.
 type Group struct {
+	// InstanceTypes with the offerings that are available and that the claim may use.
 	InstanceTypes cloudprovider.InstanceTypes
-	// Price of the cheapest available offering, USD per hour.
-	Price float64
+	// Prices by zone, USD per hour: of the cheapest offering.
+	Prices map[string]float64
+}
+
+// Price of the cheapest offering.
+func (g Group) Price() float64 {
+	return slices.Min(slices.Collect(maps.Values(g.Prices)))
 }
 
 // Names of the group's instance types, sorted.
@@ -32,58 +34,60 @@ func (g Group) Names() []string {
 	return names
 }
 
+func (g *Group) add(it *cloudprovider.InstanceType, usable cloudprovider.Offerings) {
+	g.InstanceTypes = append(g.InstanceTypes, withOfferings(it, usable))
+	for _, o := range usable {
+		zone := o.Zone()
+		if known, ok := g.Prices[zone]; !ok || o.Price < known {
+			g.Prices[zone] = o.Price
+		}
+	}
+}
+
 // Groups divides the instance types that a NodeClaim may launch into homogeneous groups (the same geometry and
 // max-pods), cheapest first. A type that cannot be had now is in no group. A group that does not satisfy the claim's
 // minValues is left out: that flexibility is what the user asked for.
 func Groups(instanceTypes cloudprovider.InstanceTypes, claim *karpv1.NodeClaim) []Group {
-	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
+	wanted := wantedBy(claim)
 	byShape := map[shape]*Group{}
 	for _, it := range instanceTypes {
-		price, ok := launchable(it, requirements, claim.Spec.Resources.Requests)
-		if !ok {
+		usable := wanted.offerings(it)
+		if len(usable) == 0 {
 			continue
 		}
-		group, ok := byShape[shapeOf(it)]
-		if !ok {
-			group = &Group{Price: math.Inf(1)}
-			byShape[shapeOf(it)] = group
+		s := shapeOf(it)
+		if byShape[s] == nil {
+			byShape[s] = &Group{Prices: map[string]float64{}}
 		}
-		group.InstanceTypes = append(group.InstanceTypes, it)
-		group.Price = min(group.Price, price)
+		byShape[s].add(it, usable)
 	}
-	groups := lo.FilterMap(slices.Collect(maps.Values(byShape)), func(g *Group, _ int) (Group, bool) {
-		_, _, err := g.InstanceTypes.SatisfiesMinValues(requirements)
-		return *g, err == nil
+	type candidate struct {
+		Group
+		price float64
+		first string
+	}
+	var candidates []candidate
+	for _, g := range byShape {
+		if _, _, err := g.InstanceTypes.SatisfiesMinValues(wanted.requirements); err == nil {
+			candidates = append(candidates, candidate{*g, g.Price(), g.Names()[0]})
+		}
+	}
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.price, b.price), cmp.Compare(a.first, b.first))
 	})
-	slices.SortFunc(groups, func(a, b Group) int {
-		return cmp.Or(cmp.Compare(a.Price, b.Price), cmp.Compare(a.Names()[0], b.Names()[0]))
-	})
-	return groups
+	return lo.Map(candidates, func(c candidate, _ int) Group { return c.Group })
 }
 
 // Launchable is the one group of all instance types that a NodeClaim may launch, whatever their geometry. It is false when there
 // are none.
 func Launchable(instanceTypes cloudprovider.InstanceTypes, claim *karpv1.NodeClaim) (Group, bool) {
-	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
-	group := Group{Price: math.Inf(1)}
+	wanted, group := wantedBy(claim), Group{Prices: map[string]float64{}}
 	for _, it := range instanceTypes {
-		if price, ok := launchable(it, requirements, claim.Spec.Resources.Requests); ok {
-			group.InstanceTypes, group.Price = append(group.InstanceTypes, it), min(group.Price, price)
+		if usable := wanted.offerings(it); len(usable) > 0 {
+			group.add(it, usable)
 		}
 	}
 	return group, len(group.InstanceTypes) > 0
-}
-
-// launchable returns the price of the cheapest offering that the claim may use.
-func launchable(it *cloudprovider.InstanceType, requirements scheduling.Requirements, requests corev1.ResourceList) (float64, bool) {
-	if !requirements.IsCompatible(it.Requirements, scheduling.AllowUndefinedWellKnownLabels) || !resources.Fits(requests, it.Allocatable()) {
-		return 0, false
-	}
-	offerings := it.Offerings.Available().Compatible(requirements)
-	if len(offerings) == 0 {
-		return 0, false
-	}
-	return offerings.Cheapest().Price, true
 }
 
 // Labels that every instance type of a homogeneous group gives its node.

@@ -98,8 +98,7 @@ func (q templateRequest) offeredIn(instanceTypes []*cloudprovider.InstanceType, 
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(q.nodeClaim.Spec.Requirements...)
 	requirements[karpv1.CapacityTypeLabelKey] = scheduling.NewRequirement(karpv1.CapacityTypeLabelKey, corev1.NodeSelectorOpIn, q.capacityType)
 	return lo.FilterMap(instanceTypes, func(it *cloudprovider.InstanceType, _ int) (*cloudprovider.InstanceType, bool) {
-		here := &cloudprovider.InstanceType{Name: it.Name, Requirements: it.Requirements, Capacity: it.Capacity, Overhead: it.Overhead, DynamicResources: it.DynamicResources}
-		here.Offerings = lo.Filter(it.Offerings, func(o *cloudprovider.Offering, _ int) bool { return zones[o.Zone()] })
+		here := withOfferings(it, lo.Filter(it.Offerings, func(o *cloudprovider.Offering, _ int) bool { return zones[o.Zone()] }))
 		return here, len(here.Offerings.Available().Compatible(requirements)) > 0
 	})
 }
