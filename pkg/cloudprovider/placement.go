@@ -64,14 +64,14 @@ func (c *CloudProvider) attempts(network *v1alpha1.PodNetwork, claim *karpv1.Nod
 	if launch.NamedAfterZones(network) {
 		return [][][]podnetwork.Place{zones}
 	}
-	room := func(zone []podnetwork.Place) (most int) {
+	attraction := func(zone []podnetwork.Place) (most int) {
 		for _, p := range zone {
-			most = max(most, c.PodSubnets.Ledger.Room(p.Subnet).Nodes(need))
+			most = max(most, c.PodSubnets.Ledger.Attraction(p.Subnet, need))
 		}
 		return most
 	}
 	slices.SortStableFunc(zones, func(a, b []podnetwork.Place) int {
-		return cmp.Or(cmp.Compare(prices[a[0].Zone], prices[b[0].Zone]), cmp.Compare(room(b), room(a)))
+		return cmp.Or(cmp.Compare(prices[a[0].Zone], prices[b[0].Zone]), cmp.Compare(attraction(b), attraction(a)))
 	})
 	return lo.Map(zones, func(zone []podnetwork.Place, _ int) [][]podnetwork.Place { return [][]podnetwork.Place{zone} })
 }

@@ -3,6 +3,7 @@
 package podnetwork
 
 import (
+	"math"
 	"time"
 
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
@@ -63,4 +64,17 @@ func (a *account) beyondHeld(c *commitment) podcapacity.Need {
 		return c.need
 	}
 	return c.need.Beyond(a.snapshot.Held[c.instance])
+}
+
+// attraction for a launch: see Ledger.Attraction.
+func (a *account) attraction(now time.Time, need podcapacity.Need) int {
+	room := a.room(now)
+	switch {
+	case !room.Known:
+		return 0
+	case now.Sub(a.chosen) < together:
+		return 2 * min(room.Nodes(need), math.MaxInt/2)
+	default:
+		return room.Nodes(need)
+	}
 }

@@ -25,6 +25,8 @@ const (
 	patience = 15 * time.Second
 	// wantedTTL is how long a subnet is read after nobody wants it any more. Those who do say so each minute.
 	wantedTTL = 10 * time.Minute
+	// together is how long upstream waits for launches that it can ask EC2 for in one request.
+	together = time.Second
 	// shortTTL is how long a subnet counts as short after somebody found no room there.
 	shortTTL = time.Minute
 )
@@ -71,6 +73,7 @@ type account struct {
 	refusal  refusal
 	total    podcapacity.Need // of aside, less what is held; see outstanding
 	stale    bool             // total is
+	chosen   time.Time        // when the last launch took room
 	expiry   time.Time        // the first of aside's, zero for none
 }
 
@@ -168,6 +171,18 @@ func (l *Ledger) Room(subnet string) Room {
 	return Room{}
 }
 
+// Attraction of a subnet for a launch of such a need: the number of nodes that it has room for, twice that while launches of this
+// moment take room there. Launches in the same place share a request to EC2; always to go where there is a little more room would have
+// each take another.
+func (l *Ledger) Attraction(subnet string, need podcapacity.Need) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a, ok := l.accounts[subnet]; ok {
+		return a.attraction(l.clock.Now(), need)
+	}
+	return 0
+}
+
 // Prospect is the room that there will be, should EC2 choose other zones for all launches that hold room in several: who only
 // plans a launch must not take that room for gone. Reserve waits until it is decided.
 func (l *Ledger) Prospect(subnet string) Room {
@@ -236,9 +251,10 @@ type Refusal struct {
 	Reason string
 }
 
-// Reserve sets the need aside in one place of each zone that has room, the one with the most, before EC2 is called: nobody
-// can know which zone it chooses. With that, what the owner had set aside for an earlier launch is given back. Where nothing is
-// left only because other launches hold room in several zones, it waits for EC2 to choose.
+// Reserve sets the need aside in one place of each zone that has room, before EC2 is called: nobody can know which zone it
+// chooses. It is the place with the most room, or the one that launches of this moment take already while it has half of that. With that, what
+// the owner had set aside for an earlier launch is given back. Where nothing is left only because other launches hold room in
+// several zones, it waits for EC2 to choose.
 func (l *Ledger) Reserve(ctx context.Context, request Request) ([]Place, []Refusal) {
 	timer := l.clock.NewTimer(patience)
 	defer timer.Stop()
@@ -266,8 +282,7 @@ func (l *Ledger) reserve(request Request) (places []Place, refusals []Refusal, c
 	for _, zone := range request.Zones {
 		best, most := Place{}, 0
 		for _, place := range zone {
-			room := l.account(place.Subnet).room(now)
-			if nodes := room.Nodes(request.Need); room.Known && nodes > most {
+			if nodes := l.account(place.Subnet).attraction(now, request.Need); nodes > most {
 				best, most = place, nodes
 			}
 		}
@@ -285,6 +300,7 @@ func (l *Ledger) reserve(request Request) (places []Place, refusals []Refusal, c
 	}
 	for _, place := range places {
 		l.set(request.Owner, place.Subnet, &commitment{need: request.Need, launching: true, among: len(places)})
+		l.account(place.Subnet).chosen = now
 	}
 	if len(places) == 0 {
 		l.short = now

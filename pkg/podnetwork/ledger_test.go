@@ -114,6 +114,26 @@ func TestALaunchHoldsRoomInEachZoneUntilEC2HasChosen(t *testing.T) {
 	require.Equal(t, []podnetwork.Place{place("b")}, held)
 }
 
+func TestLaunchesOfAMomentStayTogetherUntilAnotherPlaceHasTwiceTheRoom(t *testing.T) {
+	l, c := newLedger()
+	zone := []podnetwork.Place{{Zone: "a", ENIConfig: "one", Subnet: "one"}, {Zone: "a", ENIConfig: "two", Subnet: "two"}}
+	for _, p := range zone {
+		l.Observe(emptySubnet(p.Subnet, "100.64.0.0/22", false, c.Now())) // 62 blocks: seven nodes
+	}
+	reserve := func(owner string) string {
+		held, _ := l.Reserve(t.Context(), podnetwork.Request{Owner: owner, Need: seven, Zones: [][]podnetwork.Place{zone}})
+		require.Len(t, held, 1)
+		return held[0].Subnet
+	}
+	var places []string
+	for i := range 5 {
+		places = append(places, reserve(fmt.Sprint("node-", i)))
+	}
+	require.Equal(t, []string{"one", "one", "one", "one", "two"}, places)
+	c.Step(time.Second)
+	require.Equal(t, "two", reserve("later"), "the one with the most room")
+}
+
 func TestAmongENIConfigsOfAZoneTheOneWithMostRoomServes(t *testing.T) {
 	l, c := newLedger()
 	l.Observe(emptySubnet("small", "100.64.0.0/24", false, c.Now()), emptySubnet("big", "100.64.32.0/19", false, c.Now()))
