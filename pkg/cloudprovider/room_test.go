@@ -73,7 +73,9 @@ func newRegion(t *testing.T, config *rest.Config) *region {
 	t.Helper()
 	r := &region{
 		T: t, clock: clocktesting.NewFakeClock(time.Now()), events: record.NewFakeRecorder(10000), network: &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "pods"}},
-		cloud: simulator.New(simulator.Options{Seed: 5, Latency: simulator.Profile{Launch: simulator.Span{Min: 20 * time.Millisecond, Max: 80 * time.Millisecond}}}),
+		cloud: simulator.New(simulator.Options{Seed: 5, Latency: simulator.Profile{
+			Launch: simulator.Span{Min: 20 * time.Millisecond, Max: 80 * time.Millisecond}, Terminated: time.Hour,
+		}}),
 	}
 	server := httptest.NewServer(r.cloud.Handler())
 	t.Cleanup(server.Close)
@@ -173,7 +175,8 @@ func (r *region) controller(leadsSince time.Time) *cloudprovider.CloudProvider {
 	reader := &podsubnet.Reader{EC2: r.ec2, Ledger: podnetwork.NewLedger(r.clock), Clock: r.clock}
 	recorder := events.NewRecorder(r.events)
 	launches, unavailable, shift := launch.NewLaunches(), awscache.NewUnavailableOfferings(), arczonalshift.NewNoopProvider()
-	api := launch.EC2{EC2API: r.ec2, Launches: launches, Cluster: "test", PodSubnetFull: reader.Ledger.MarkRefused}
+	api := launch.EC2{EC2API: r.ec2, Launches: launches, Cluster: "test", PodSubnetFull: reader.Ledger.MarkRefused,
+		Tokens: launch.NewTokens(func() time.Time { return leadsSince }, r.clock)}
 	subnets := launch.Subnets{Provider: subnet.NewDefaultProvider(r.ec2, remember(), remember()), Launches: launches}
 	placement := placementgroup.NewProvider(r.ec2, remember(), remember())
 	reservations := capacityreservation.NewProvider(r.ec2, clock.RealClock{}, remember(), remember())

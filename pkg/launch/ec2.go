@@ -16,14 +16,16 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 )
 
-// EC2 is the API as upstream's launch template and instance providers call it, with the two things about pod ENIs for which
-// they have no seam: a template says nothing of their end and of whose they are, and a fleet's error is read as if it could only
-// be about the node subnet.
+// EC2 is the API as upstream's launch template and instance providers call it, with what they have no seam for: a template says nothing of
+// the end of pod ENIs and of whose they are, a fleet's error is read as if it could only be about the node subnet, and a fleet request
+// that is repeated later makes another instance.
 type EC2 struct {
 	sdk.EC2API
 	Launches *Launches
 	// Cluster's name, for the tag by which the pod ENIs are found.
 	Cluster string
+	// Tokens of fleet requests; nil leaves them to the SDK.
+	Tokens *Tokens
 	// PodSubnetFull is told of each pod subnet that had no room for a launch, with EC2's code. It may be nil.
 	PodSubnetFull func(subnet, code string)
 }
@@ -55,7 +57,7 @@ func finishPodENIs(interfaces []ec2types.LaunchTemplateInstanceNetworkInterfaceS
 
 // CreateFleet completes the answer to a request with pod ENIs: it says which subnet an instance or an error is about.
 func (e EC2) CreateFleet(ctx context.Context, in *ec2.CreateFleetInput, optFns ...func(*ec2.Options)) (*ec2.CreateFleetOutput, error) {
-	out, err := e.EC2API.CreateFleet(ctx, in, optFns...)
+	out, err := e.Tokens.createFleet(ctx, e.EC2API, in, optFns...)
 	if err != nil {
 		return out, err
 	}

@@ -86,6 +86,7 @@ type Instances struct {
 
 // Create says on the NodeClaim when the launch was to be static and is not.
 func (i Instances) Create(ctx context.Context, nodeClass *ec2nodeclass.EC2NodeClass, claim *karpv1.NodeClaim, tags map[string]string, instanceTypes []*cloudprovider.InstanceType) (*instance.Instance, error) {
+	ctx = launchedFor(ctx, claim)
 	network, err := i.Network(ctx, nodeClass)
 	if err != nil {
 		return nil, fmt.Errorf("finding the pod network of EC2NodeClass %s, %w", nodeClass.Name, err)

@@ -72,7 +72,8 @@ func New(ctx context.Context, core *coreoperator.Operator) (*Operator, error) {
 		return nil, err
 	}
 	network := launch.NetworksIn(core.GetClient())
-	p, err := newProviders(ctx, core, api, network)
+	leads := leadsSince(ctx, core)
+	p, err := newProviders(ctx, core, api, network, leads)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func New(ctx context.Context, core *coreoperator.Operator) (*Operator, error) {
 			Network:       network,
 			Recorder:      core.EventRecorder,
 			PodSubnets:    p.podSubnets,
-			LeadsSince:    leadsSince(ctx, core),
+			LeadsSince:    leads,
 		},
 	}, nil
 }

@@ -61,7 +61,7 @@ type providers struct {
 	ipFamily            corev1.IPFamily
 }
 
-func newProviders(ctx context.Context, core *coreoperator.Operator, api clients, network launch.NetworkOf) (*providers, error) {
+func newProviders(ctx context.Context, core *coreoperator.Operator, api clients, network launch.NetworkOf, leadsSince func() time.Time) (*providers, error) {
 	endpoint, err := awsoperator.ResolveClusterEndpoint(ctx, api.eks)
 	if err != nil {
 		return nil, fmt.Errorf("set --cluster-endpoint or allow eks:DescribeCluster, %w", err)
@@ -93,7 +93,8 @@ func newProviders(ctx context.Context, core *coreoperator.Operator, api clients,
 	freeAddressTTL := max(awscache.AvailableIPAddressTTL, refresh+(awscache.AvailableIPAddressTTL-awscache.DefaultTTL))
 	launches := launch.NewLaunches()
 	launching := launch.EC2{
-		EC2API: api.ec2, Launches: launches, Cluster: options.FromContext(ctx).ClusterName, PodSubnetFull: p.podSubnets.Ledger.MarkRefused,
+		EC2API: api.ec2, Launches: launches, Cluster: options.FromContext(ctx).ClusterName,
+		Tokens: launch.NewTokens(leadsSince, core.Clock), PodSubnetFull: p.podSubnets.Ledger.MarkRefused,
 	}
 	p.subnet = launch.Subnets{Provider: subnet.NewDefaultProvider(api.ec2, newCache(refresh), newCache(freeAddressTTL)), Launches: launches}
 	p.securityGroup = securitygroup.NewDefaultProvider(api.ec2, newCache(awscache.DefaultTTL))

@@ -17,8 +17,10 @@ import (
 
 const (
 	// doubtTTL is how long the need of a launch stays set aside when nobody knows whether there is an instance. Karpenter ends
-	// an instance without a NodeClaim within about a minute.
-	doubtTTL = 90 * time.Second
+	// an instance without a NodeClaim when it is 30 s old, and looks every two minutes.
+	doubtTTL = 3 * time.Minute
+	// suspectTTL is the same after a restart: for the first minutes it looks every ten seconds.
+	suspectTTL = 90 * time.Second
 	// refusalTTL keeps launches from a pod subnet that has refused one, as upstream's unavailable offerings do.
 	refusalTTL = 3 * time.Minute
 	// patience bounds the wait for launches that hold room in several zones until EC2 has chosen one.
@@ -353,7 +355,7 @@ func (l *Ledger) Suspect(owner string, need podcapacity.Need, subnets ...string)
 	l.doubts++
 	name := fmt.Sprintf("%s (in doubt, %d)", owner, l.doubts)
 	for _, subnet := range subnets {
-		l.set(name, subnet, &commitment{need: need, expires: l.clock.Now().Add(doubtTTL)})
+		l.set(name, subnet, &commitment{need: need, expires: l.clock.Now().Add(suspectTTL)})
 	}
 }
 

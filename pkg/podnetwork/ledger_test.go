@@ -189,14 +189,14 @@ func TestALaunchInDoubtIsCoveredUntilItsInstanceMustBeGone(t *testing.T) {
 	l.Doubt("one")
 	_, refused := l.Reserve(t.Context(), request("one", seven, "a"))
 	require.NotEmpty(t, refused, "its next launch is another instance")
-	c.Step(2 * time.Minute)
+	c.Step(3 * time.Minute)
 	held, _ := l.Reserve(t.Context(), request("one", seven, "a"))
 	require.NotEmpty(t, held)
 
 	l.Gone("one") // during its launch
 	l.Keep(podnetwork.Kept{Owner: "one", Subnet: "subnet-a", Instance: "i-1", Need: seven})
 	require.False(t, l.Room("subnet-a").Fits(seven), "the instance runs until Karpenter finds it")
-	c.Step(2 * time.Minute)
+	c.Step(3 * time.Minute)
 	require.True(t, l.Room("subnet-a").Fits(seven))
 	l.Observe(emptySubnet("subnet-a", "100.64.0.0/24", false, c.Now()))
 	require.Empty(t, l.Owners())

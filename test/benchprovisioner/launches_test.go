@@ -82,7 +82,7 @@ func (l *launcher) claim(class string) *karpv1.NodeClaim {
 	l.claims++
 	name := fmt.Sprintf("%s-%d", class, l.claims)
 	return &karpv1.NodeClaim{
-		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), Labels: map[string]string{karpv1.NodePoolLabelKey: class}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), CreationTimestamp: metav1.Now(), Labels: map[string]string{karpv1.NodePoolLabelKey: class}},
 		Spec: karpv1.NodeClaimSpec{
 			NodeClassRef: classRef(class), Requirements: requirements(),
 			Resources: karpv1.ResourceRequirements{Requests: corev1.ResourceList{
