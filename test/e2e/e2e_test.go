@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -36,12 +37,14 @@ func step(t *testing.T, name string, run func(context.Context, *testing.T)) bool
 func TestPendingPodsBecomeNodesWithAddressesAndGoAgain(t *testing.T) {
 	var workload scenario.Workload
 	var nodes []scenario.Node
+	parent := t
 
 	if !step(t, "all pods of the examples run", func(ctx context.Context, t *testing.T) {
 		_, err := sandbox.Apply(ctx)
 		require.NoError(t, err)
 		workload, err = sandbox.Workload(ctx)
 		require.NoError(t, err)
+		undo(parent, func(ctx context.Context) error { return sandbox.EndDeployment(ctx, workload) })
 		require.NoError(t, sandbox.WaitRunning(ctx, workload, nil))
 		nodes, err = sandbox.Nodes(ctx)
 		require.NoError(t, err)
@@ -124,7 +127,6 @@ func TestBadInputGivesReasonsAndTheRestWorks(t *testing.T) {
 	step(t, "a NodePool pinned to a zone without an ENIConfig is told so, until there is one", func(ctx context.Context, t *testing.T) {
 		report(t)(sandbox.MissingENIConfig(ctx, podNetwork, zone, otherZone))
 	})
-	step(t, "nothing is left of it", nothingIsLeft)
 }
 
 // report logs what the user is told about bad input.
@@ -140,22 +142,13 @@ func report(t *testing.T) func(scenario.BadInput, error) {
 
 func TestMaxPodsIsTheSameInEveryFormatOfUserDataAndOnTheNode(t *testing.T) {
 	withoutWorkload(t)
-	step(t, "four instance types with three AMI families", func(ctx context.Context, t *testing.T) {
+	step(t, "with three AMI families, and of instance types with several network cards, without prefixes, and without a hypervisor", func(ctx context.Context, t *testing.T) {
 		results, err := sandbox.MaxPods(ctx)
 		require.NoError(t, err)
 		for _, result := range results {
 			require.NoError(t, result.Check())
 		}
 	})
-	step(t, "an instance type without prefixes", func(ctx context.Context, t *testing.T) {
-		node, err := sandbox.WithoutPrefixes(ctx)
-		require.NoError(t, err)
-		calculated, err := sandbox.CalculatedMaxPods(ctx, node.Type)
-		require.NoError(t, err)
-		require.Equal(t, []int{calculated, calculated, calculated}, []int{node.MaxPods, node.Allocatable, node.UserDataMaxPods})
-		require.Zero(t, node.Prefixes())
-	})
-	step(t, "nothing is left of it", nothingIsLeft)
 }
 
 func TestANodeOfStaticAllocationNeedsNoCallOfEC2(t *testing.T) {
@@ -174,19 +167,34 @@ func TestANodeOfStaticAllocationNeedsNoCallOfEC2(t *testing.T) {
 		require.NotEmpty(t, public.AWSCalls)
 		require.Contains(t, strings.Join(public.Events, "\n"), launch.StaticAllocationUnavailable+": Launched with dynamic allocation (PublicAddressRequested)")
 	})
-	step(t, "nothing is left of it", nothingIsLeft)
 }
 
-// withoutWorkload applies the examples but for their pods, for tests that bring pods of their own.
+// withoutWorkload applies the examples but for their pods, for tests that bring pods of their own and leave nothing.
 func withoutWorkload(t *testing.T) {
 	t.Helper()
+	undo(t, nothingIsLeft)
 	_, err := sandbox.Apply(t.Context(), "Deployment")
 	require.NoError(t, err)
 	require.NoError(t, sandbox.WaitReady(t.Context(), podNetwork))
 }
 
-func nothingIsLeft(ctx context.Context, t *testing.T) {
+// undo takes back a change of what all tests share when this test ends, however it ends; what was registered last goes first.
+func undo(t *testing.T, back func(context.Context) error) {
+	t.Helper()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stepDeadline)
+		defer cancel()
+		if err := back(ctx); err != nil {
+			t.Errorf("taking back what the test did: %v\n%s", err, sandbox.Diagnose(context.Background()))
+		}
+	})
+}
+
+// nothingIsLeft of a test: later ones count on an empty cluster.
+func nothingIsLeft(ctx context.Context) error {
 	left, err := sandbox.WaitNoLeaks(ctx, nil)
-	require.NoError(t, err)
-	require.True(t, left.None(), "left over: %s", left)
+	if err == nil && !left.None() {
+		err = fmt.Errorf("left over: %s", left)
+	}
+	return err
 }

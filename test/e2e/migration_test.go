@@ -21,11 +21,14 @@ func TestAChangedPodNetworkReplacesItsNodesWithinTheBudgets(t *testing.T) {
 	before, err := sandbox.CreatePodSubnets(t.Context(), "before", map[string]string{
 		"us-east-1a": "100.64.112.0/23", "us-east-1b": "100.64.114.0/23", "us-east-1c": "100.64.116.0/23",
 	})
+	undo(t, func(ctx context.Context) error { return sandbox.DeletePodSubnets(ctx, before) })
 	require.NoError(t, err)
 	after, err := sandbox.CreatePodSubnets(t.Context(), "after", map[string]string{
 		"us-east-1a": "100.64.118.0/23", "us-east-1b": "100.64.120.0/23", "us-east-1c": "100.64.122.0/23",
 	})
+	undo(t, func(ctx context.Context) error { return sandbox.DeletePodSubnets(ctx, after) })
 	require.NoError(t, err)
+	undo(t, func(ctx context.Context) error { return sandbox.UseExamplePodSubnets(ctx, podNetwork) })
 
 	var workload scenario.Workload
 	instances := func(ctx context.Context, t *testing.T) (found []string) {
@@ -36,12 +39,14 @@ func TestAChangedPodNetworkReplacesItsNodesWithinTheBudgets(t *testing.T) {
 		}
 		return found
 	}
+	parent := t
 	var first []string
 	if !step(t, "a node for each pod", func(ctx context.Context, t *testing.T) {
 		require.NoError(t, sandbox.UsePodSubnets(ctx, podNetwork, before))
 		require.NoError(t, sandbox.WaitPodSubnets(ctx, podNetwork, before, anything))
 		workload, err = sandbox.Deploy(ctx, "apart", nodes, "", true)
 		require.NoError(t, err)
+		undo(parent, func(ctx context.Context) error { return sandbox.EndDeployment(ctx, workload) })
 		require.NoError(t, sandbox.WaitRunning(ctx, workload, nil))
 		first = instances(ctx, t)
 		require.Len(t, first, nodes)
@@ -50,6 +55,7 @@ func TestAChangedPodNetworkReplacesItsNodesWithinTheBudgets(t *testing.T) {
 	}
 	budget, err := sandbox.Budget(t.Context(), workload, available)
 	require.NoError(t, err)
+	undo(t, func(ctx context.Context) error { return sandbox.Kube.Delete(ctx, budget) })
 	readiness, err := sandbox.WatchReadiness(t.Context(), workload)
 	require.NoError(t, err)
 
@@ -89,13 +95,5 @@ func TestAChangedPodNetworkReplacesItsNodesWithinTheBudgets(t *testing.T) {
 		t.Logf("%d of %d at the least", fewest, nodes)
 		require.GreaterOrEqual(t, fewest, available)
 		require.Less(t, fewest, nodes, "the watch saw no pod move")
-	})
-	step(t, "nothing is left of it", func(ctx context.Context, t *testing.T) {
-		require.NoError(t, sandbox.Kube.Delete(ctx, budget))
-		require.NoError(t, sandbox.EndDeployment(ctx, workload))
-		require.NoError(t, sandbox.UseExamplePodSubnets(ctx, podNetwork))
-		require.NoError(t, sandbox.DeletePodSubnets(ctx, before))
-		require.NoError(t, sandbox.DeletePodSubnets(ctx, after))
-		nothingIsLeft(ctx, t)
 	})
 }

@@ -22,12 +22,23 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 	subnets, err := sandbox.CreatePodSubnets(t.Context(), "short", map[string]string{
 		full: "100.64.96.0/24", fragmented: "100.64.97.0/24", free: "100.64.100.0/22",
 	})
+	undo(t, func(ctx context.Context) error { return sandbox.DeletePodSubnets(ctx, subnets) })
 	require.NoError(t, err)
+	undo(t, func(ctx context.Context) error { return sandbox.UseExamplePodSubnets(ctx, podNetwork) })
 	empty, err := sandbox.FillSubnet(t.Context(), subnets.ByZone[full], "fill", "0")
 	require.NoError(t, err)
+	undo(t, empty)
 	unscatter, err := sandbox.FillSubnet(t.Context(), subnets.ByZone[fragmented], "fragment", "100")
 	require.NoError(t, err)
+	undo(t, unscatter)
 
+	deploy := func(ctx context.Context, name string, replicas int, zone string) (scenario.Workload, error) {
+		workload, err := sandbox.Deploy(ctx, name, replicas, zone, false)
+		if err == nil {
+			undo(t, func(ctx context.Context) error { return sandbox.EndDeployment(ctx, workload) })
+		}
+		return workload, err
+	}
 	var anywhere, pinned scenario.Workload
 	if !step(t, "the pod network tells the three apart", func(ctx context.Context, t *testing.T) {
 		require.NoError(t, sandbox.UsePodSubnets(ctx, podNetwork, subnets))
@@ -46,7 +57,7 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 	step(t, "300 pods that may go anywhere all run", func(ctx context.Context, t *testing.T) {
 		start := time.Now()
 		var err error
-		anywhere, err = sandbox.Deploy(ctx, "anywhere", 300, "", false)
+		anywhere, err = deploy(ctx, "anywhere", 300, "")
 		require.NoError(t, err)
 		require.NoError(t, sandbox.WaitRunning(ctx, anywhere, nil))
 		perSubnet, err := sandbox.PodsPerSubnet(ctx, anywhere)
@@ -63,7 +74,7 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 	})
 	step(t, "pods that must go to the full zone wait, and are told which subnet is full", func(ctx context.Context, t *testing.T) {
 		var err error
-		pinned, err = sandbox.Deploy(ctx, "pinned", 10, full, false)
+		pinned, err = deploy(ctx, "pinned", 10, full)
 		require.NoError(t, err)
 		events, err := sandbox.WaitPodEvents(ctx, pinned, pendingpods.ReasonNoPodAddresses)
 		require.NoError(t, err)
@@ -78,14 +89,5 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 		require.NoError(t, empty(ctx))
 		require.NoError(t, sandbox.WaitRunning(ctx, pinned, nil))
 		t.Logf("after %s", time.Since(start))
-	})
-	step(t, "nothing is left of it", func(ctx context.Context, t *testing.T) {
-		for _, workload := range []scenario.Workload{anywhere, pinned} {
-			require.NoError(t, sandbox.EndDeployment(ctx, workload))
-		}
-		require.NoError(t, unscatter(ctx))
-		require.NoError(t, sandbox.UseExamplePodSubnets(ctx, podNetwork))
-		require.NoError(t, sandbox.DeletePodSubnets(ctx, subnets))
-		nothingIsLeft(ctx, t)
 	})
 }

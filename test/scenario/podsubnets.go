@@ -128,7 +128,7 @@ func (s *Sandbox) WaitPodSubnets(ctx context.Context, network string, wanted Pod
 	})
 }
 
-// FillSubnet fills or fragments (mode) a subnet, and returns what clears it again.
+// FillSubnet fills or fragments (mode) a subnet, and returns what clears it again, once.
 func (s *Sandbox) FillSubnet(ctx context.Context, id, mode, leave string) (clear func(context.Context) error, err error) {
 	out, err := s.Dovetail(ctx, "fault", "add", "subnet", id, "--mode", mode, "--leave", leave, "-o", "json")
 	if err != nil {
@@ -139,7 +139,13 @@ func (s *Sandbox) FillSubnet(ctx context.Context, id, mode, leave string) (clear
 		return nil, err
 	}
 	return func(ctx context.Context) error {
+		if fault == "" {
+			return nil
+		}
 		_, err := s.Dovetail(ctx, "fault", "clear", fault)
+		if err == nil {
+			fault = ""
+		}
 		return err
 	}, nil
 }
