@@ -19,31 +19,54 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
-// promisedMaxPods are the rows of the project's design: custom networking, prefixes, recommended caps.
-var promisedMaxPods = []struct {
+// promisedMaxPods are the rows of the project's design: custom networking, prefixes, recommended caps. Each is launched with every AMI
+// family.
+var promisedMaxPods = []promise{
+	{"m5.large", "amd64", 110, true},
+	{"c5.xlarge", "amd64", 110, true},
+	{"t3.small", "amd64", 98, true},
+	{"c7g.medium", "arm64", 50, true},
+}
+
+// unlikeOthers are instance types whose addresses are easily counted wrong. One AMI family is enough for them: pkg/launch compares
+// all types with all families.
+var unlikeOthers = []promise{
+	{"t2.small", "amd64", 8, false}, // Xen takes no prefixes
+	{"m4.large", "amd64", 11, false},
+	{"m5.metal", "amd64", 250, true},
+	{"p4d.24xlarge", "amd64", 250, true}, // 4 network cards, of which one is for pods
+	{"p5.48xlarge", "amd64", 250, true},  // 32 network cards, and one pod ENI
+}
+
+type promise struct {
 	Type, Architecture string
 	MaxPods            int
-}{
-	{"m5.large", "amd64", 110},
-	{"c5.xlarge", "amd64", 110},
-	{"t3.small", "amd64", 98},
-	{"c7g.medium", "arm64", 50},
+	Prefixes           bool
 }
 
 // amiFamilies are those whose user data name max-pods, each in a format of its own.
 var amiFamilies = []string{karpenteraws.AMIFamilyAL2, karpenteraws.AMIFamilyAL2023, karpenteraws.AMIFamilyBottlerocket}
 
+// evictionMiB is the kubelet's default threshold, which is not for pods either.
+const evictionMiB = 100
+
 // MaxPods is one instance type launched with one AMI family.
 type MaxPods struct {
 	Family, Type string
 	Promised     int
+	// TakesPrefixes is promised too. Prefixes counts those that the node has.
+	TakesPrefixes bool
+	Prefixes      int
 	// Calculated offline by the command-line tool.
 	Calculated int
 	// Capacity and Allocatable of the Node object, its label, and the decoded user data.
 	Capacity, Allocatable, UserData int
 	Label                           string
+	// ReservedMemoryMiB is what the Node's allocatable memory lacks of its capacity.
+	ReservedMemoryMiB int64
 }
 
 // Check returns what is wrong.
@@ -54,10 +77,17 @@ func (m MaxPods) Check() error {
 				m.Type, m.Family, m.Promised, m.Calculated, m.Capacity, m.Allocatable, m.UserData, m.Label)
 		}
 	}
+	if want := int64(podcapacity.KubeReservedMemoryMiB(m.Promised) + evictionMiB); m.ReservedMemoryMiB != want {
+		return fmt.Errorf("%s with %s should reserve %d MiB for %d pods, and reserves %d", m.Type, m.Family, want, m.Promised, m.ReservedMemoryMiB)
+	}
+	if m.TakesPrefixes != (m.Prefixes > 0) {
+		return fmt.Errorf("%s with %s has %d prefixes", m.Type, m.Family, m.Prefixes)
+	}
 	return nil
 }
 
-// MaxPods launches a node of each instance type with each AMI family, by one pod each, and reads their max-pods.
+// MaxPods launches a node of each instance type with each AMI family, by one pod each, and reads their max-pods. Those unlike others
+// come with AL2023 only.
 func (s *Sandbox) MaxPods(ctx context.Context) (results []MaxPods, err error) {
 	var launches []launch
 	var nodeClasses []*karpenteraws.EC2NodeClass
@@ -77,8 +107,12 @@ func (s *Sandbox) MaxPods(ctx context.Context) (results []MaxPods, err error) {
 			return nil, fmt.Errorf("creating EC2NodeClass %s: %w", nodeClass.Name, err)
 		}
 		nodeClasses = append(nodeClasses, nodeClass)
-		for _, row := range promisedMaxPods {
-			results = append(results, MaxPods{Family: family, Type: row.Type, Promised: row.MaxPods})
+		rows := promisedMaxPods
+		if family == karpenteraws.AMIFamilyAL2023 {
+			rows = slices.Concat(rows, unlikeOthers)
+		}
+		for _, row := range rows {
+			results = append(results, MaxPods{Family: family, Type: row.Type, Promised: row.MaxPods, TakesPrefixes: row.Prefixes})
 			one, err := s.launch(ctx, launchParams{
 				Name:      nodeClass.Name + "-" + strings.ReplaceAll(row.Type, ".", "-"),
 				NodeClass: nodeClass.Name,
@@ -130,7 +164,7 @@ func (s *Sandbox) readMaxPods(ctx context.Context, result *MaxPods, pod *corev1.
 		return fmt.Errorf("pod %s on a %s with %s has %s, which is on no pod ENI of its node", pod.Name, result.Type, result.Family, addr)
 	}
 	result.Capacity, result.Allocatable, result.UserData = node.MaxPods, node.Allocatable, node.UserDataMaxPods
-	result.Label = node.Labels[v1alpha1.LabelMaxPods]
+	result.Label, result.Prefixes, result.ReservedMemoryMiB = node.Labels[v1alpha1.LabelMaxPods], node.Prefixes(), node.ReservedMemory>>20
 	result.Calculated, err = s.CalculatedMaxPods(ctx, node.Type)
 	return err
 }
@@ -178,34 +212,4 @@ func (s *Sandbox) al2Images(ctx context.Context) ([]karpenteraws.AMISelectorTerm
 		terms = append(terms, karpenteraws.AMISelectorTerm{ID: aws.ToString(newest.ImageId)})
 	}
 	return terms, nil
-}
-
-// WithoutPrefixes launches a node of an instance type that takes no prefixes (Xen, not Nitro), and returns it while a pod
-// of its own runs there.
-func (s *Sandbox) WithoutPrefixes(ctx context.Context) (node Node, err error) {
-	one, err := s.launch(ctx, launchParams{Name: "without-prefixes", Requirements: requirements{corev1.LabelInstanceTypeStable: {"t2.small"}}})
-	defer cleanup(ctx, &err, func(ctx context.Context) error { return s.endLaunches(ctx, []launch{one}) })
-	if err != nil {
-		return node, err
-	}
-	pods, err := s.waitPods(ctx, []*corev1.Pod{one.pod})
-	if err != nil {
-		return node, err
-	}
-	addr, err := podAddress(pods[0])
-	if err != nil {
-		return node, err
-	}
-	nodes, err := s.Nodes(ctx)
-	if err != nil {
-		return node, err
-	}
-	at := slices.IndexFunc(nodes, func(node Node) bool { return node.Name == pods[0].Spec.NodeName })
-	if at < 0 {
-		return node, fmt.Errorf("node %s is none that Karpenter launched", pods[0].Spec.NodeName)
-	}
-	if _, ok := nodes[at].podENI(addr); !ok {
-		return nodes[at], fmt.Errorf("the pod has %s, which is on no pod ENI of its node", addr)
-	}
-	return nodes[at], nil
 }

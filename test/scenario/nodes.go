@@ -34,6 +34,8 @@ type Node struct {
 	PodENIs []ENI
 	// MaxPods and Allocatable are capacity and allocatable pods of the Node object.
 	MaxPods, Allocatable int
+	// ReservedMemory is what allocatable memory lacks of the capacity, in bytes.
+	ReservedMemory int64
 	// UserDataMaxPods is decoded from the user data that EC2 holds for the instance.
 	UserDataMaxPods int
 	// Labels of the Node object.
@@ -119,7 +121,8 @@ func (s *Sandbox) node(ctx context.Context, object *corev1.Node, inventory Inven
 	node := Node{
 		Name: object.Name, InstanceID: id, Type: string(instance.InstanceType), Zone: aws.ToString(instance.Placement.AvailabilityZone),
 		MaxPods: int(object.Status.Capacity.Pods().Value()), Allocatable: int(object.Status.Allocatable.Pods().Value()),
-		Labels: object.Labels,
+		ReservedMemory: object.Status.Capacity.Memory().Value() - object.Status.Allocatable.Memory().Value(),
+		Labels:         object.Labels,
 	}
 	var err error
 	if node.Address, err = netip.ParseAddr(aws.ToString(instance.PrivateIpAddress)); err != nil {
