@@ -197,7 +197,7 @@ func (a agreement) check(t *testing.T, family string, it *cloudprovider.Instance
 		require.Failf(t, "max-pods differ", "%s: %+v, %d in the capacity", it.Name, got, pods)
 	}
 
-	reserved := machine.UserData.KubeReserved
+	reserved := machine.KubeReserved
 	if len(reserved) != len(it.Overhead.KubeReserved) {
 		require.Failf(t, "kube-reserved differ", "%s: scheduled %v, user data %v", it.Name, it.Overhead.KubeReserved, reserved)
 	}
