@@ -12,7 +12,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
 
-// Register adds PodNetwork and ENIConfig to the scheme, and Dovetail's labels to those that Karpenter knows: NodePools
+// Register adds PodNetwork, NodeMigration and ENIConfig to the scheme, and Dovetail's labels to those that Karpenter knows: NodePools
 // may require them, pods may select by them, and Karpenter derives them from the instance type instead of taking them
 // as free labels. Call it once, before the manager is built: Karpenter keeps its labels in package variables.
 func Register(scheme *runtime.Scheme) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package v1alpha1 is Dovetail's API: the PodNetwork object, and the labels and annotations that the controller and
+// Package v1alpha1 is Dovetail's API: the PodNetwork and NodeMigration objects, and the labels and annotations that the controller and
 // the node agent agree on.
 //
 // +kubebuilder:object:generate=true
@@ -19,7 +19,7 @@ var (
 	// GroupVersion of the objects in this package.
 	GroupVersion = schema.GroupVersion{Group: Group, Version: "v1alpha1"}
 
-	schemeBuilder = (&scheme.Builder{GroupVersion: GroupVersion}).Register(&PodNetwork{}, &PodNetworkList{})
+	schemeBuilder = (&scheme.Builder{GroupVersion: GroupVersion}).Register(&PodNetwork{}, &PodNetworkList{}, &NodeMigration{}, &NodeMigrationList{})
 
 	// AddToScheme teaches a scheme the objects in this package.
 	AddToScheme = schemeBuilder.AddToScheme

@@ -40,6 +40,14 @@ const (
 // PodSubnetRefusal. No further node is launched there for a while.
 const AnnotationPodSubnetRefused = Group + "/pod-subnet-refused"
 
+const (
+	// AnnotationNodeMigration stands on nodes that a NodeMigration has cordoned or begun to drain: which one, whether it cordoned the
+	// node itself, since when, and what ran there (JSON).
+	AnnotationNodeMigration = Group + "/node-migration"
+	// FinalizerNodeMigration lets a NodeMigration uncordon its nodes before it goes.
+	FinalizerNodeMigration = Group + "/node-migration"
+)
+
 // Names that the Amazon VPC CNI gave to ENIConfig selection. Nodes and manifests that carry them keep their meaning.
 const (
 	// LabelENIConfig is the label and the annotation that names a node's ENIConfig.

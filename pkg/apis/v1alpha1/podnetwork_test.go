@@ -21,19 +21,21 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
 
-func apply(t *testing.T, c client.Client, name, spec string) error {
+func apply(t *testing.T, c client.Client, kind, name, spec string) error {
 	t.Helper()
 	object := &unstructured.Unstructured{}
 	require.NoError(t, yaml.Unmarshal([]byte(spec), &object.Object))
 	object.SetAPIVersion(v1alpha1.GroupVersion.String())
-	object.SetKind("PodNetwork")
+	object.SetKind(kind)
 	object.SetName(name)
 	return client.WithFieldValidation(c, metav1.FieldValidationStrict).Create(t.Context(), object)
 }
 
-func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
+// startWith one of the chart's custom resources.
+func startWith(t *testing.T, file string) client.Client {
+	t.Helper()
 	config := controlplanetest.Start(t)
-	raw, err := os.ReadFile(filepath.Join("..", "..", "..", "charts", "dovetail-crd", "templates", "dovetail.dev_podnetworks.yaml"))
+	raw, err := os.ReadFile(filepath.Join("..", "..", "..", "charts", "dovetail-crd", "templates", file))
 	require.NoError(t, err)
 	crd := &apiextensionsv1.CustomResourceDefinition{}
 	require.NoError(t, yaml.UnmarshalStrict(raw, crd))
@@ -43,9 +45,14 @@ func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
 	require.NoError(t, v1alpha1.AddToScheme(scheme))
 	c, err := client.New(config, client.Options{Scheme: scheme})
 	require.NoError(t, err)
+	return c
+}
+
+func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
+	c := startWith(t, "dovetail.dev_podnetworks.yaml")
 
 	t.Run("an empty object has every default", func(t *testing.T) {
-		require.NoError(t, apply(t, c, "empty", `{}`))
+		require.NoError(t, apply(t, c, "PodNetwork", "empty", `{}`))
 		got := &v1alpha1.PodNetwork{}
 		require.NoError(t, c.Get(t.Context(), client.ObjectKey{Name: "empty"}, got))
 		yes := true
@@ -91,9 +98,9 @@ func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
 		require.Zero(t, total)
 	})
 	t.Run("good objects are taken", func(t *testing.T) {
-		require.NoError(t, apply(t, c, "warm", `spec: {addressing: {warm: {prefixTarget: 2}, cooldown: 1m}}`))
-		require.NoError(t, apply(t, c, "snat", `spec: {snat: {excludeCIDRs: [172.16.0.0/12]}, maxPods: {limit: 50}}`))
-		require.NoError(t, apply(t, c, "label", `spec: {eniConfigs: {nodeLabel: k8s.amazonaws.com/eniConfig}}`))
+		require.NoError(t, apply(t, c, "PodNetwork", "warm", `spec: {addressing: {warm: {prefixTarget: 2}, cooldown: 1m}}`))
+		require.NoError(t, apply(t, c, "PodNetwork", "snat", `spec: {snat: {excludeCIDRs: [172.16.0.0/12]}, maxPods: {limit: 50}}`))
+		require.NoError(t, apply(t, c, "PodNetwork", "label", `spec: {eniConfigs: {nodeLabel: k8s.amazonaws.com/eniConfig}}`))
 	})
 	for name, test := range map[string]struct{ spec, message string }{
 		"unknown-field":   {`spec: {addresses: {}}`, `unknown field "spec.addresses"`},
@@ -108,7 +115,7 @@ func TestTheAPIServerDefaultsAndValidatesPodNetworks(t *testing.T) {
 		"limit":           {`spec: {maxPods: {limit: 0}}`, "should be greater than or equal to 1"},
 	} {
 		t.Run(name+" is refused with what to do", func(t *testing.T) {
-			require.ErrorContains(t, apply(t, c, name, test.spec), test.message)
+			require.ErrorContains(t, apply(t, c, "PodNetwork", name, test.spec), test.message)
 		})
 	}
 }
