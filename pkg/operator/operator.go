@@ -102,7 +102,7 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		ec2nodeclass.CapacityReservationsEnabled = true // upstream's switch, a package variable of its API
 	}
 	p := o.providers
-	undecorated := metrics.Decorate(o.CloudProvider)
+	undecorated := metrics.Decorate(cloudprovider.Counted(o.CloudProvider))
 	decorated := overlay.Decorate(undecorated, o.GetClient(), o.InstanceTypeStore)
 	cluster := state.NewCluster(o.Clock, o.GetClient(), decorated)
 

@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -59,7 +60,8 @@ type Params struct {
 // Controller reconciles PodNetworks.
 type Controller struct {
 	Params
-	vpc vpcReader
+	vpc    vpcReader
+	drifts drifts
 }
 
 // NewController returns a controller that is not yet registered.
@@ -69,6 +71,9 @@ func NewController(params Params) *Controller {
 
 // Register starts the controller with the manager. Everything that bears on a PodNetwork wakes all of them: there are few.
 func (c *Controller) Register(_ context.Context, m manager.Manager) error {
+	if err := c.expose(crmetrics.Registry); err != nil {
+		return err
+	}
 	all := handler.EnqueueRequestsFromMapFunc(c.allNetworks)
 	return controllerruntime.NewControllerManagedBy(m).
 		Named("podnetwork").
@@ -132,6 +137,7 @@ func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork
 		return reconcile.Result{}, err
 	}
 	network.Status.Nodes = count(claims)
+	c.drifts.set(network.Name, claims)
 	if err := c.countPods(ctx, network); err != nil {
 		return reconcile.Result{}, err
 	}

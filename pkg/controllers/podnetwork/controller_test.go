@@ -43,6 +43,7 @@ func TestPodNetworks(t *testing.T) {
 		"a NodePool that allows no zone with an ENIConfig is warned":                testNodePoolWithoutZone,
 		"an ENIConfig of the network's name is told of its fault too":               testSameName,
 		"a NodePool is not warned of a network whose ENIConfigs are on their way":   testNewNetwork,
+		"metrics show conditions, and nodes by drift":                               testMetrics,
 		"what ENIs and reservations take from a pod subnet is counted":              testCapacity,
 		"nodes, their pods and those with older settings are counted":               testNodes,
 		"a replaced node counts as outdated until it is gone":                       testDraining,
