@@ -5,21 +5,20 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/dovetail-dev/dovetail/charts"
 	"github.com/dovetail-dev/dovetail/charts/chartstest"
-	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
 	"github.com/dovetail-dev/dovetail/pkg/diagnosis"
@@ -36,19 +35,6 @@ func run(t *testing.T, args ...string) (string, error) {
 	root.SetArgs(args)
 	err := root.ExecuteContext(t.Context())
 	return out.String(), err
-}
-
-// useCluster makes it the one that commands talk to.
-func useCluster(t *testing.T, config *rest.Config) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "kubeconfig")
-	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters["test"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
-	kubeconfig.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
-	kubeconfig.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
-	kubeconfig.CurrentContext = "test"
-	require.NoError(t, clientcmd.WriteToFile(*kubeconfig, file))
-	t.Setenv("KUBECONFIG", file)
 }
 
 func pending(name string) *corev1.Pod {
@@ -76,16 +62,16 @@ func TestCommandsSayWhatIsMissing(t *testing.T) {
 		require.ErrorContains(t, err, "cannot be reached")
 	})
 	t.Run("Dovetail is not installed", func(t *testing.T) {
-		config := controlplanetest.Start(t)
-		useCluster(t, config)
+		c := useCluster(t, controlplanetest.Start(t))
 		_, err := run(t, "status")
 		require.ErrorContains(t, err, "install the chart dovetail-crd")
+		out, err := run(t, "doctor")
+		require.Error(t, err)
+		require.Contains(t, out, "the cluster does not have PodNetwork, ENIConfig, NodePool, NodeClaim, EC2NodeClass")
 
-		c, err := client.New(config, client.Options{})
-		require.NoError(t, err)
 		serviceAccount(t, c)
 		require.NoError(t, c.Create(t.Context(), pending("alone")))
-		out, err := run(t, "why", "alone")
+		out, err = run(t, "why", "alone")
 		require.NoError(t, err, "why needs neither Dovetail nor Karpenter")
 		require.Contains(t, out, "NoNodePool")
 		_, err = run(t, "why", "nobody")
@@ -94,13 +80,9 @@ func TestCommandsSayWhatIsMissing(t *testing.T) {
 }
 
 func TestStatusAndWhyOnACluster(t *testing.T) {
-	config := chartstest.StartAPIServer(t)
-	useCluster(t, config)
-	apis.Register(scheme.Scheme)
-	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
-	require.NoError(t, err)
+	c := useCluster(t, chartstest.StartAPIServer(t))
 
-	_, err = run(t, "status")
+	_, err := run(t, "status")
 	require.ErrorContains(t, err, "there is no PodNetwork")
 
 	network := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
@@ -133,4 +115,42 @@ func TestStatusAndWhyOnACluster(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &answer))
 	require.Equal(t, diagnosis.CauseNoPodAddresses, answer.Cause())
 	require.Equal(t, "subnet-1 has no free /28", answer.Findings[0].Message)
+}
+
+func TestDoctorOnACluster(t *testing.T) {
+	c := useCluster(t, chartstest.StartAPIServer(t))
+	require.NoError(t, c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "dovetail-system"}}))
+	objects, err := charts.Render(charts.Dovetail, charts.Release{Name: "dovetail", Namespace: "dovetail-system", Values: map[string]any{"settings": map[string]any{"clusterName": "test"}}})
+	require.NoError(t, err)
+	for _, object := range objects {
+		require.NoError(t, c.Create(t.Context(), object), object.GetKind())
+	}
+	out, err := run(t, "doctor")
+	require.Error(t, err)
+	require.Contains(t, out, "✗ controller: Deployment dovetail-system/dovetail-controller has no available replica", "nothing makes pods here")
+	require.Contains(t, out, "✓ controller's rights: as the chart grants them")
+
+	controller := &appsv1.Deployment{}
+	require.NoError(t, c.Get(t.Context(), client.ObjectKey{Namespace: "dovetail-system", Name: "dovetail-controller"}, controller))
+	controller.Status.Replicas, controller.Status.AvailableReplicas, controller.Status.ReadyReplicas = 2, 2, 2
+	require.NoError(t, c.Status().Update(t.Context(), controller))
+	out, err = run(t, "doctor")
+	require.Error(t, err)
+	require.Contains(t, out, "no replica leads")
+
+	require.NoError(t, c.Create(t.Context(), &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "dovetail-system", Name: "karpenter-leader-election"},
+		Spec:       coordinationv1.LeaseSpec{RenewTime: &metav1.MicroTime{Time: time.Now()}},
+	}))
+	out, err = run(t, "doctor")
+	require.NoError(t, err, out)
+
+	role := &rbacv1.ClusterRole{}
+	require.NoError(t, c.Get(t.Context(), client.ObjectKey{Name: "dovetail-controller"}, role))
+	require.NoError(t, c.Delete(t.Context(), role))
+	require.EventuallyWithT(t, func(collect *assert.CollectT) { // the API server's authorizer learns of it by a watch
+		out, err = run(t, "doctor")
+		require.Error(collect, err)
+		require.Contains(collect, out, "patch podnetworks/status")
+	}, 30*time.Second, 100*time.Millisecond)
 }

@@ -44,6 +44,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newNodeCommand())
 	root.AddCommand(newOverviewCommand())
 	root.AddCommand(newWhyCommand())
+	root.AddCommand(newDoctorCommand())
 	return root
 }
 

@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -59,6 +60,12 @@ func (c *Cluster) Client() (client.Client, error) {
 	config.QPS, config.Burst = 50, 100
 	apis.Register(scheme.Scheme) // where Karpenter's packages have put their kinds
 	found, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	return found, Explain(err)
+}
+
+// Discovery asks the API server what it is and what it serves.
+func (c *Cluster) Discovery() (discovery.DiscoveryInterface, error) {
+	found, err := c.flags.ToDiscoveryClient()
 	return found, Explain(err)
 }
 
