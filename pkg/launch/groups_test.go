@@ -95,3 +95,25 @@ func compatible(listed cloudprovider.InstanceTypes, claim *karpv1.NodeClaim) (na
 	slices.Sort(names)
 	return names, prices
 }
+
+func TestAllZonesAndCapacityTypesAreOfferedBeforeTheNextENIConfig(t *testing.T) {
+	ctx := coreoptions.ToContext(testContext(), &coreoptions.Options{})
+	pods, ledger := threeZones(3)
+	in := launch.NetworksIn(&cacheReader{networks: v1alpha1.PodNetworkList{Items: []v1alpha1.PodNetwork{*pods}}})
+	api, upstream := newSimulator(t), instancetype.NewDefaultResolver("us-east-1")
+	plain, err := lister(ctx, t, api, upstream).Get(ctx, inThreeZones(), "m5.large")
+	require.NoError(t, err)
+	own, err := lister(ctx, t, api, launch.InstanceTypes{Upstream: upstream, Network: in}, launch.NewOfferings(in, ledger)).Get(ctx, inThreeZones(), "m5.large")
+	require.NoError(t, err)
+	of := func(offerings cloudprovider.Offerings) (all []string) {
+		for _, o := range offerings {
+			all = append(all, o.Zone()+" "+o.CapacityType())
+		}
+		return all
+	}
+	want, got := of(plain.Offerings.Available()), of(own.Offerings.Available())
+	require.Len(t, got, 3*len(want))
+	for offered := range slices.Chunk(got, len(want)) {
+		require.ElementsMatch(t, want, offered)
+	}
+}

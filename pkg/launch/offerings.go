@@ -208,23 +208,33 @@ func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string) (cl
 		return resolved
 	}
 	var missing []withheld
-	for _, o := range offerings {
-		zone := o.Zone()
-		here := v.zones[zone]
-		for _, i := range here {
-			named := add(o, verdicts[i] == "")
-			named.Requirements = with(o.Requirements, v.places[i].requirement)
-			if o.Available && verdicts[i] != "" {
-				missing = append(missing, withheld{zone, v.places[i].ENIConfig, verdicts[i]})
+	here := make([][]int, len(offerings))
+	most := 0
+	for i, o := range offerings {
+		here[i] = v.zones[o.Zone()]
+		most = max(most, len(here[i]))
+	}
+	// The scheduler looks for the first offering that will do: all zones and capacity types come before the next ENIConfig.
+	for rank := range most {
+		for i, o := range offerings {
+			if rank >= len(here[i]) {
+				continue
+			}
+			place, verdict := v.places[here[i][rank]], verdicts[here[i][rank]]
+			add(o, verdict == "").Requirements = with(o.Requirements, place.requirement)
+			if o.Available && verdict != "" {
+				missing = append(missing, withheld{place.Zone, place.ENIConfig, verdict})
 			}
 		}
-		if len(here) > 0 && !v.byLabel {
+	}
+	for i, o := range offerings {
+		if len(here[i]) > 0 && !v.byLabel {
 			continue
 		}
 		// A node whose ENIConfig is gone must still find its instance type here: otherwise Karpenter would replace it.
 		add(o, false)
-		if o.Available && len(here) == 0 {
-			missing = append(missing, withheld{zone: zone, reason: ReasonNoENIConfig})
+		if o.Available && len(here[i]) == 0 {
+			missing = append(missing, withheld{zone: o.Zone(), reason: ReasonNoENIConfig})
 		}
 	}
 	return out, missing
