@@ -46,6 +46,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/provisioning"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/securitygroups"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
 )
@@ -122,6 +123,9 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		pendingpods.NewController(pendingpods.Params{Client: o.GetClient(), Provider: o.CloudProvider, Recorder: o.EventRecorder, Clock: o.Clock}),
 		enigarbage.NewController(enigarbage.Params{EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Clock: o.Clock}),
 		securitygroups.NewController(securitygroups.Params{
+			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,
+		}),
+		provisioning.NewController(provisioning.Params{
 			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,
 		}),
 	)

@@ -77,6 +77,11 @@ type PodNetworkSpec struct {
 	// +kubebuilder:default={}
 	// +optional
 	SNAT SNAT `json:"snat,omitempty"`
+
+	// Provision lets Dovetail extend the VPC: associate CIDR blocks, create pod subnets in them and write the ENIConfigs. Without
+	// it, subnets and ENIConfigs are somebody else's to make.
+	// +optional
+	Provision *Provision `json:"provision,omitempty"`
 }
 
 // AgentKind names the program that serves addresses on a node.
@@ -272,6 +277,9 @@ const (
 	// ConditionStaticAllocationAvailable stands on networks of static allocation. It is false when no node subnet can launch nodes
 	// with their pod ENIs: all allocate dynamically.
 	ConditionStaticAllocationAvailable = "StaticAllocationAvailable"
+	// ConditionProvisioned stands on networks with spec.provision. It is true when the VPC has every CIDR block, pod subnet and ENIConfig
+	// that the spec asks for.
+	ConditionProvisioned = "Provisioned"
 )
 
 // PodNetworkStatus is what the controller found.
@@ -284,6 +292,9 @@ type PodNetworkStatus struct {
 	// +kubebuilder:default={}
 	// +optional
 	Nodes NodesStatus `json:"nodes,omitempty"`
+	// Provision is what spec.provision has led to.
+	// +optional
+	Provision *ProvisionStatus `json:"provision,omitempty"`
 }
 
 // ZoneStatus is one ENIConfig's pod subnet.

@@ -11,7 +11,6 @@ import (
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
 	"github.com/awslabs/operatorpkg/status"
-	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,7 +76,7 @@ func (c *Controller) warn(ctx context.Context, object client.Object, f *failure)
 // write the condition, nil for none. It does not bear on Ready, which is about new nodes: the podnetwork controller's.
 func (c *Controller) write(ctx context.Context, network *v1alpha1.PodNetwork, condition *status.Condition) error {
 	stored := network.DeepCopy()
-	network.Status.Conditions = with(network.Status.Conditions, network.Generation, condition, metav1.NewTime(c.Clock.Now()))
+	network.PutCondition(v1alpha1.ConditionSecurityGroupsApplied, condition, metav1.NewTime(c.Clock.Now()))
 	if equality.Semantic.DeepEqual(stored.Status, network.Status) {
 		return nil
 	}
@@ -86,26 +85,4 @@ func (c *Controller) write(ctx context.Context, network *v1alpha1.PodNetwork, co
 		return client.IgnoreNotFound(fmt.Errorf("writing the status of PodNetwork %s, %w", network.Name, err))
 	}
 	return nil
-}
-
-// with puts the condition in its place; the time is kept while its status is.
-func with(conditions []status.Condition, generation int64, condition *status.Condition, now metav1.Time) []status.Condition {
-	_, i, found := lo.FindIndexOf(conditions, func(c status.Condition) bool { return c.Type == v1alpha1.ConditionSecurityGroupsApplied })
-	conditions = slices.Clone(conditions)
-	switch {
-	case condition == nil && found:
-		return slices.Delete(conditions, i, i+1)
-	case condition == nil:
-		return conditions
-	}
-	next := *condition
-	next.ObservedGeneration, next.LastTransitionTime = generation, now
-	if !found {
-		return append(conditions, next)
-	}
-	if conditions[i].Status == next.Status {
-		next.LastTransitionTime = conditions[i].LastTransitionTime
-	}
-	conditions[i] = next
-	return conditions
 }
