@@ -25,10 +25,10 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/launch"
 )
 
-// A node of the instance types here needs seven /28, and the address of a pod ENI may spoil an eighth.
+// A node of the instance types here needs seven /28, or 20 single addresses and more.
 const (
 	roomy = "100.64.32.0/19"
-	tight = "100.64.0.0/25" // 6 blocks are whole
+	tight = "100.64.0.0/28" // 11 addresses, none of them in a block that is whole
 )
 
 // TestEachStepOfTheLadderIsToldOnThePod has pods that must go to zone a. Where a step of the ladder helps, nothing is told; where
@@ -66,17 +66,17 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 		{
 			name: "another zone has /28s, and the pod may not go there", change: byLabel,
 			subnets: map[string]string{"us-east-1a-0": tight, "us-east-1b-0": roomy}, reasons: []string{launch.ReasonPodSubnetFull},
-			told: map[string]string{"us-east-1a-0": "6 /28 blocks free, 0 of them set aside for nodes, 7 needed"},
+			told: map[string]string{"us-east-1a-0": "0 /28 blocks free, 0 of them set aside for nodes, 7 needed"},
 		},
 		{
 			name: "no ENIConfig of the zone has /28s", change: byLabel,
-			subnets: map[string]string{"us-east-1a-0": tight, "us-east-1a-1": "100.64.2.0/26"}, reasons: []string{launch.ReasonPodSubnetFull},
-			told: map[string]string{"us-east-1a-0": "6 /28 blocks free", "us-east-1a-1": "2 /28 blocks free"},
+			subnets: map[string]string{"us-east-1a-0": tight, "us-east-1a-1": "100.64.2.0/28"}, reasons: []string{launch.ReasonPodSubnetFull},
+			told: map[string]string{"us-east-1a-0": "0 /28 blocks free", "us-east-1a-1": "0 /28 blocks free"},
 		},
 		{
 			name: "the pod names an ENIConfig that has none", change: byLabel, selector: map[string]string{v1alpha1.LabelENIConfig: "us-east-1a-0"},
 			subnets: map[string]string{"us-east-1a-0": tight, "us-east-1a-1": roomy}, reasons: []string{launch.ReasonPodSubnetFull},
-			told: map[string]string{"us-east-1a-0": "6 /28 blocks free"},
+			told: map[string]string{"us-east-1a-0": "0 /28 blocks free"},
 		},
 		{
 			name: "EC2 refuses what seems to be there", change: byLabel, subnets: map[string]string{"us-east-1a-0": roomy}, refused: "us-east-1a-0",
@@ -89,7 +89,7 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 				byLabel(n)
 				n.Spec.Addressing.PrefixDelegation = v1alpha1.Disabled
 			},
-			subnets: map[string]string{"us-east-1a-0": "100.64.0.0/28"}, reasons: []string{launch.ReasonPodSubnetFull},
+			subnets: map[string]string{"us-east-1a-0": tight}, reasons: []string{launch.ReasonPodSubnetFull},
 			told: map[string]string{"us-east-1a-0": "11 addresses free, 0 of them set aside for nodes, 20 needed"},
 		},
 	}
