@@ -82,3 +82,38 @@ func TestAPodThatWaitsForPodAddressesIsToldWhichSubnetsLackThem(t *testing.T) {
 
 	require.Empty(t, look(), "once is enough for a while")
 }
+
+func TestAPodWhoseSpreadConstraintsLeaveOnlyAFullZoneIsTold(t *testing.T) {
+	r := newRegion(t, chartstest.StartAPIServer(t))
+	require.NoError(t, r.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "default"}}))
+	full := r.podSubnet("us-east-1a", "us-east-1a", "100.64.0.0/25")
+	free := r.podSubnet("us-east-1b", "us-east-1b", "100.64.32.0/19")
+	other := r.podSubnet("us-east-1c", "us-east-1c", "100.64.64.0/19")
+	p := r.controller(time.Now().Add(-time.Minute))
+	require.NoError(t, p.PodSubnets.Ensure(r.ctx(), full, free, other))
+	recorder := record.NewFakeRecorder(100)
+	c := pendingpods.NewController(pendingpods.Params{Client: r.Client, Provider: p, Recorder: events.NewRecorder(recorder), Clock: r.clock})
+	r.nodePool("default")
+	r.pending("spread", corev1.PodSpec{TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule,
+		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
+	}}})
+	r.clock.Step(time.Minute)
+	_, err := c.Reconcile(r.ctx())
+	require.NoError(t, err)
+	require.Empty(t, recorder.Events, "other zones are as empty")
+
+	for _, zone := range []string{"us-east-1b", "us-east-1c"} {
+		require.NoError(t, r.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: zone, Labels: map[string]string{corev1.LabelTopologyZone: zone}}}))
+		for _, n := range []string{"-1", "-2"} {
+			require.NoError(t, r.Create(t.Context(), &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: zone + n, Labels: map[string]string{"app": "web"}},
+				Spec:       corev1.PodSpec{NodeName: zone, Containers: []corev1.Container{{Name: "web", Image: "web"}}},
+			}))
+		}
+	}
+	_, err = c.Reconcile(r.ctx())
+	require.NoError(t, err)
+	require.Len(t, recorder.Events, 1, "the others have two pods more than it")
+	require.Contains(t, <-recorder.Events, "pod subnet "+full+" (zone us-east-1a, ENIConfig us-east-1a): 6 /28 blocks free")
+}

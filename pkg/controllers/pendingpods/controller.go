@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"time"
 
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/awslabs/operatorpkg/reconciler"
 	"github.com/awslabs/operatorpkg/singleton"
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/utils/clock"
 	controllerruntime "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -66,10 +68,12 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 
 // Reconcile is one look.
 func (c *Controller) Reconcile(ctx context.Context) (reconciler.Result, error) {
-	kinds, err := c.pending(ctx)
-	if err != nil {
-		return reconciler.Result{}, err
+	pods := &corev1.PodList{}
+	if err := c.Client.List(ctx, pods, client.UnsafeDisableDeepCopy); err != nil {
+		return reconciler.Result{}, fmt.Errorf("listing pods, %w", err)
 	}
+	kinds := c.pending(pods.Items)
+	around := cluster{pods: pods.Items}
 	pools := &karpv1.NodePoolList{}
 	if len(kinds) > 0 {
 		if err := c.Client.List(ctx, pools, client.UnsafeDisableDeepCopy); err != nil {
@@ -79,7 +83,14 @@ func (c *Controller) Reconcile(ctx context.Context) (reconciler.Result, error) {
 	waiting.Reset()
 	told := 0
 	for _, pods := range lo.Slice(kinds, 0, kindsPerLook) {
-		network, why, err := c.explain(ctx, pods[0], pools.Items)
+		if around.nodes == nil && len(spreadOverZones(pods[0])) > 0 {
+			nodes, err := c.nodes(ctx)
+			if err != nil {
+				return reconciler.Result{}, err
+			}
+			around.nodes = nodes
+		}
+		network, why, err := c.explain(ctx, pods[0], pools.Items, around)
 		if err != nil {
 			return reconciler.Result{}, err
 		}
@@ -99,14 +110,10 @@ func (c *Controller) Reconcile(ctx context.Context) (reconciler.Result, error) {
 }
 
 // pending lists pods that wait for a node, those of one owner together.
-func (c *Controller) pending(ctx context.Context) (kinds [][]*corev1.Pod, err error) {
-	pods := &corev1.PodList{}
-	if err := c.Client.List(ctx, pods, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing pods, %w", err)
-	}
+func (c *Controller) pending(pods []corev1.Pod) (kinds [][]*corev1.Pod) {
 	index := map[string]int{}
-	for i := range pods.Items {
-		pod := &pods.Items[i]
+	for i := range pods {
+		pod := &pods[i]
 		if !podutils.IsProvisionable(pod) || !pod.DeletionTimestamp.IsZero() || c.Clock.Since(pod.CreationTimestamp.Time) < interval {
 			continue
 		}
@@ -121,17 +128,35 @@ func (c *Controller) pending(ctx context.Context) (kinds [][]*corev1.Pod, err er
 		}
 		kinds[at] = append(kinds[at], pod)
 	}
-	return kinds, nil
+	return kinds
+}
+
+func (c *Controller) nodes(ctx context.Context) (map[string]*corev1.Node, error) {
+	list := &corev1.NodeList{}
+	if err := c.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing Nodes, %w", err)
+	}
+	nodes := make(map[string]*corev1.Node, len(list.Items))
+	for i := range list.Items {
+		nodes[list.Items[i].Name] = &list.Items[i]
+	}
+	return nodes, nil
 }
 
 // explain says why no NodePool that the pod can use gets a node, "" when one can, or when none of them is on a pod network.
-func (c *Controller) explain(ctx context.Context, pod *corev1.Pod, pools []karpv1.NodePool) (network, why string, err error) {
+func (c *Controller) explain(ctx context.Context, pod *corev1.Pod, pools []karpv1.NodePool, around cluster) (network, why string, err error) {
 	for i := range pools {
 		pool := &pools[i]
 		if !pool.DeletionTimestamp.IsZero() || scheduling.Taints(pool.Spec.Template.Spec.Taints).ToleratesPod(pod) != nil {
 			continue
 		}
 		claim, fits := ClaimFor(pool, pod)
+		if !fits {
+			continue
+		}
+		if fits, err = c.spread(ctx, claim, pod, around); err != nil {
+			return "", "", err
+		}
 		if !fits {
 			continue
 		}
@@ -145,6 +170,33 @@ func (c *Controller) explain(ctx context.Context, pod *corev1.Pod, pools []karpv
 		network, why = cmp.Or(network, on), cmp.Or(why, reason)
 	}
 	return network, why, nil
+}
+
+// spread narrows the claim to the zones that the pod's topology spread constraints leave. It returns false when that is none, which
+// is no matter of addresses.
+func (c *Controller) spread(ctx context.Context, claim *karpv1.NodeClaim, pod *corev1.Pod, around cluster) (fits bool, err error) {
+	if len(spreadOverZones(pod)) == 0 || claim.Spec.NodeClassRef == nil {
+		return true, nil
+	}
+	nodeClass := &ec2nodeclass.EC2NodeClass{}
+	if err := c.Client.Get(ctx, client.ObjectKey{Name: claim.Spec.NodeClassRef.Name}, nodeClass); err != nil {
+		return false, client.IgnoreNotFound(fmt.Errorf("getting EC2NodeClass %s, %w", claim.Spec.NodeClassRef.Name, err))
+	}
+	allowed := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...).Get(corev1.LabelTopologyZone)
+	zones := sets.New[string]()
+	for _, subnet := range nodeClass.Status.Subnets {
+		if allowed.Has(subnet.Zone) {
+			zones.Insert(subnet.Zone)
+		}
+	}
+	left := around.leaves(pod, zones)
+	if left.Len() == 0 {
+		return false, nil
+	}
+	claim.Spec.Requirements = append(claim.Spec.Requirements, karpv1.NodeSelectorRequirementWithMinValues{
+		Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: sets.List(left),
+	})
+	return true, nil
 }
 
 // ClaimFor is what Karpenter would ask of the NodePool for the pod alone, as far as addresses are concerned.

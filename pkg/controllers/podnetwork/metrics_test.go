@@ -9,8 +9,6 @@ import (
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
 )
 
@@ -31,7 +29,10 @@ func testMetrics(w *world) {
 		require.Empty(w, problems)
 		for _, family := range families {
 			for _, metric := range family.GetMetric() {
-				labels := lo.Map(metric.GetLabel(), func(p *dto.LabelPair, _ int) string { return p.GetName() + "=" + p.GetValue() })
+				var labels []string
+				for _, pair := range metric.GetLabel() {
+					labels = append(labels, pair.GetName()+"="+pair.GetValue())
+				}
 				series = append(series, fmt.Sprint(family.GetName(), " ", strings.Join(labels, " "), " ", metric.GetGauge().GetValue()))
 			}
 		}
