@@ -3,16 +3,14 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
@@ -24,15 +22,13 @@ const (
 
 // capacityOptions are the flags of `dovetail capacity`.
 type capacityOptions struct {
-	kubeconfig, context string
-	network             string // "" for all
-	source              string // "" to choose
-	showMap             bool
-	output              string
+	network string // "" for all
+	source  string // "" to choose
+	showMap bool
 }
 
 func newCapacityCommand() *cobra.Command {
-	opts := capacityOptions{}
+	opts, cluster, output := capacityOptions{}, cli.NewCluster(), &cli.Output{}
 	cmd := &cobra.Command{
 		Use:   "capacity [POD_NETWORK]",
 		Short: "Print what the pod subnets have for further nodes",
@@ -43,7 +39,7 @@ With AWS credentials the subnets are read from EC2 now, by ec2:DescribeSubnets, 
 ec2:GetSubnetCidrReservations. Without, the figures are those that the controller last wrote into the status of the PodNetworks.`,
 		Example: `  dovetail capacity
   dovetail capacity default --map`,
-		Args: cobra.MaximumNArgs(1), SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				opts.network = args[0]
@@ -51,31 +47,28 @@ ec2:GetSubnetCidrReservations. Without, the figures are those that the controlle
 			if err := opts.check(); err != nil {
 				return err
 			}
-			found, err := readCapacity(cmd.Context(), opts, cmd.ErrOrStderr())
+			c, err := cluster.Client()
 			if err != nil {
 				return err
 			}
-			if opts.output == "json" {
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(found)
+			found, err := readCapacity(cmd.Context(), c, opts, cmd.ErrOrStderr())
+			if err != nil {
+				return err
 			}
-			return found.print(cmd.OutOrStdout(), podnetwork.Drawing{Width: widthOf(cmd.OutOrStdout())})
+			drawing := podnetwork.Drawing{Width: widthOf(cmd.OutOrStdout())}
+			return output.Write(cmd.OutOrStdout(), found, func(w io.Writer) { found.print(w, drawing) })
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&opts.kubeconfig, "kubeconfig", "", "kubeconfig file (default: $KUBECONFIG, else ~/.kube/config)")
-	flags.StringVar(&opts.context, "context", "", "context of the kubeconfig")
 	flags.StringVar(&opts.source, "source", "", "ec2, or status: what the controller last wrote (default: ec2 with AWS credentials, else status)")
 	flags.BoolVar(&opts.showMap, "map", false, "draw each pod subnet, block by block")
-	flags.StringVarP(&opts.output, "output", "o", "", "json")
+	cluster.AddFlags(flags)
+	output.AddFlags(flags)
 	return cmd
 }
 
 func (o *capacityOptions) check() error {
 	switch {
-	case o.output != "" && o.output != "json":
-		return fmt.Errorf("-o %s: the only other output is json", o.output)
 	case o.source != "" && o.source != fromEC2 && o.source != fromStatus:
 		return fmt.Errorf("--source %s: choose ec2 or status", o.source)
 	case o.source == fromStatus && o.showMap:
@@ -118,33 +111,30 @@ type subnetCapacity struct {
 	snapshot *podnetwork.Snapshot
 }
 
-func (c capacities) print(w io.Writer, drawing podnetwork.Drawing) error {
-	var out bytes.Buffer
-	t := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "POD NETWORK\tZONE\tENICONFIG\tSUBNET\tCIDR\tFREE /28\tSET ASIDE\tFREE ADDRESSES\tSET ASIDE\tFRAGMENTATION")
-	for _, network := range c.PodNetworks {
-		for _, s := range network.Subnets {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t", network.Name, s.Zone, s.ENIConfig, s.Subnet)
-			if s.Missing {
-				fmt.Fprintln(t, "EC2 does not show it")
-				continue
+func (c capacities) print(w io.Writer, drawing podnetwork.Drawing) {
+	const headings = "POD NETWORK\tZONE\tENICONFIG\tSUBNET\tCIDR\tFREE /28\tSET ASIDE\tFREE ADDRESSES\tSET ASIDE\tFRAGMENTATION"
+	cli.Table(w, headings, func(row func(string, ...any)) {
+		for _, network := range c.PodNetworks {
+			for _, s := range network.Subnets {
+				if s.Missing {
+					row("%s\t%s\t%s\t%s\tEC2 does not show it", network.Name, s.Zone, s.ENIConfig, s.Subnet)
+					continue
+				}
+				row("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d%%", network.Name, s.Zone, s.ENIConfig, s.Subnet,
+					s.CIDR, s.FreePrefixes, s.CommittedPrefixes, s.FreeAddresses, s.CommittedAddresses, s.Fragmentation)
 			}
-			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d%%\n", s.CIDR, s.FreePrefixes, s.CommittedPrefixes, s.FreeAddresses, s.CommittedAddresses, s.Fragmentation)
 		}
-	}
-	_ = t.Flush() // into a buffer
+	})
 	for _, network := range c.PodNetworks {
 		if network.Reason != "" {
-			fmt.Fprintf(&out, "\nPodNetwork %s is not Ready: %s: %s\n", network.Name, network.Reason, network.Message)
+			fmt.Fprintf(w, "\nPodNetwork %s is not Ready: %s: %s\n", network.Name, network.Reason, network.Message)
 		}
 	}
-	c.printMaps(&out, drawing)
-	_, err := w.Write(out.Bytes())
-	return err
+	c.printMaps(w, drawing)
 }
 
 // printMaps of subnets that have one, each once.
-func (c capacities) printMaps(out *bytes.Buffer, drawing podnetwork.Drawing) {
+func (c capacities) printMaps(out io.Writer, drawing podnetwork.Drawing) {
 	drawn := map[string]bool{}
 	for _, network := range c.PodNetworks {
 		for _, s := range network.Subnets {

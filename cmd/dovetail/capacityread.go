@@ -16,25 +16,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
 // readCapacity of the pod subnets, and says on notes when it is not from EC2 though nobody asked for that.
-func readCapacity(ctx context.Context, opts capacityOptions, notes io.Writer) (capacities, error) {
-	cluster, err := connectCluster(opts)
-	if err != nil {
-		return capacities{}, err
-	}
+func readCapacity(ctx context.Context, cluster client.Client, opts capacityOptions, notes io.Writer) (capacities, error) {
 	networks, err := podNetworks(ctx, cluster, opts.network)
 	if err != nil {
 		return capacities{}, err
@@ -59,35 +52,13 @@ func readCapacity(ctx context.Context, opts capacityOptions, notes io.Writer) (c
 	return found, found.read(ctx, cluster, reader, opts.showMap)
 }
 
-func connectCluster(opts capacityOptions) (client.Client, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = opts.kubeconfig
-	loaded, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: opts.context}).ClientConfig()
-	if err != nil {
-		if clientcmd.IsEmptyConfig(err) {
-			return nil, errors.New("no cluster is configured: set KUBECONFIG or --kubeconfig")
-		}
-		return nil, fmt.Errorf("reading the kubeconfig, %w", err)
-	}
-	if err := v1alpha1.AddToScheme(scheme.Scheme); err != nil {
-		return nil, err
-	}
-	c, err := client.New(loaded, client.Options{Scheme: scheme.Scheme})
-	if err != nil {
-		return nil, fmt.Errorf("connecting to %s, %w", loaded.Host, err)
-	}
-	return c, nil
-}
-
 // podNetworks of the cluster by name, or the one that is asked for.
 func podNetworks(ctx context.Context, cluster client.Client, name string) ([]v1alpha1.PodNetwork, error) {
 	list := &v1alpha1.PodNetworkList{}
 	err := cluster.List(ctx, list)
 	switch {
-	case meta.IsNoMatchError(err) || apierrors.IsNotFound(err):
-		return nil, errors.New("this cluster does not know PodNetworks: install Dovetail's custom resources (chart dovetail-crd), or choose another cluster with --context")
 	case err != nil:
-		return nil, fmt.Errorf("listing PodNetworks, %w", err)
+		return nil, cli.Explain(err)
 	case len(list.Items) == 0:
 		return nil, errors.New("there is no PodNetwork in this cluster: the smallest one has an empty spec")
 	case name == "":
@@ -156,7 +127,7 @@ func (c *capacities) read(ctx context.Context, cluster client.Client, reader *po
 		return fmt.Errorf("%w; --source status prints what the controller last wrote", err)
 	}
 	claims := &karpv1.NodeClaimList{}
-	if err := cluster.List(ctx, claims); err != nil && !meta.IsNoMatchError(err) {
+	if _, err := cli.List(ctx, cluster, claims); err != nil {
 		return fmt.Errorf("listing NodeClaims, for which room is set aside, %w", err)
 	}
 	for i := range claims.Items {
