@@ -43,6 +43,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/cloudprovider"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/enigarbage"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/nodemigration"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
@@ -127,6 +128,9 @@ func (o *Operator) Controllers(ctx context.Context) []controller.Controller {
 		}),
 		provisioning.NewController(provisioning.Params{
 			Client: o.GetClient(), EC2: o.aws.ec2, Cluster: options.FromContext(ctx).ClusterName, Recorder: o.EventRecorder, Clock: o.Clock,
+		}),
+		nodemigration.NewController(nodemigration.Params{
+			Client: o.GetClient(), Reader: o.GetAPIReader(), EC2: o.aws.ec2, Recorder: o.EventRecorder, Clock: o.Clock,
 		}),
 	)
 }

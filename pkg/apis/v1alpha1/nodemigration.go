@@ -230,6 +230,9 @@ type NodeMigrationStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// +optional
 	Nodes MigratedNodes `json:"nodes,omitempty"`
+	// NodeSelector is the one that Nodes counts: what another one no longer picks has not gone.
+	// +optional
+	NodeSelector string `json:"nodeSelector,omitempty"`
 	// MaxUnavailable is spec.maxUnavailable as a number of nodes.
 	// +optional
 	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
