@@ -12,12 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
 
 // Debian's own, whatever comes first in PATH.
@@ -29,10 +30,8 @@ const (
 // deadline ends what hangs; it is no expectation.
 const deadline = 5 * time.Minute
 
-func binDir() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..", "bin")
-}
+// binDir is the repository's bin folder.
+func binDir() string { return controlplanetest.BinDir() }
 
 // simulator is `dovetail sandbox aws`, with an account that has nothing in it.
 type simulator struct{ url string }

@@ -5,8 +5,8 @@ package controlplanetest
 
 import (
 	"net/netip"
+	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,10 +36,16 @@ func StartFull(t testing.TB) *controlplane.ControlPlane {
 	return start(t, controlplane.Options{Controllers: true})
 }
 
-// BinDir is the repository's bin folder.
+// BinDir is the repository's bin folder. Tests run in the folder of their package, and their binaries need not know where it is
+// (-trimpath).
 func BinDir() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..", "..", "..", "bin")
+	dir, err := os.Getwd()
+	for root := dir; err == nil && root != "/"; root = filepath.Dir(root) {
+		if _, missing := os.Stat(filepath.Join(root, "go.mod")); missing == nil {
+			return filepath.Join(root, "bin")
+		}
+	}
+	return filepath.Join(dir, "bin")
 }
 
 func start(t testing.TB, opts controlplane.Options) *controlplane.ControlPlane {
