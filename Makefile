@@ -113,7 +113,7 @@ bench-node: build controlplane ## Measure pods on a node: start and end, bursts,
 
 .PHONY: bench-provisioner
 bench-provisioner: build controlplane $(UPSTREAM) ## Measure listing, launching, scheduling and the controller, with Dovetail's parts and without.
-	CGO_ENABLED=0 $(GO) test ./test/benchprovisioner -count=1 -timeout 60m -v -args -out $(BIN)/bench-provisioner.json $(BENCH_FLAGS)
+	CGO_ENABLED=0 $(GO) test ./test/benchprovisioner -count=1 -timeout 3h -v -args -out $(BIN)/bench-provisioner.json $(BENCH_FLAGS)
 
 .PHONY: scale
 scale: build controlplane ## Measure a thousand nodes and ten thousand pods that exist in the control plane only.

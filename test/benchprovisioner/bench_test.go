@@ -34,18 +34,25 @@ func TestTheProvisioner(t *testing.T) {
 	}
 	apis.Register(scheme.Scheme)
 	r := &results{CPUs: runtime.NumCPU(), LoadBefore: load(t)}
+	part := func(t *testing.T, name string, measure func(*testing.T)) {
+		t.Run(name, measure)
+		r.save(t, *out)
+	}
 	t.Run("InOneProcess", func(t *testing.T) {
 		w := newWorld(t)
-		t.Run("Lists", func(t *testing.T) { r.Lists = listInstanceTypes(t, w) })
-		t.Run("Launches", func(t *testing.T) { r.Launches = launchNodes(t, w) })
-		t.Run("Scheduling", func(t *testing.T) { r.Scheduling = schedulePods(t, w) })
+		part(t, "Lists", func(t *testing.T) { r.Lists = listInstanceTypes(t, w) })
+		part(t, "Launches", func(t *testing.T) { r.Launches = launchNodes(t, w) })
+		part(t, "Scheduling", func(t *testing.T) { r.Scheduling = schedulePods(t, w) })
 	})
-	t.Run("Blocks", func(t *testing.T) { r.Blocks = countBlocks(t) })
+	part(t, "Blocks", func(t *testing.T) { r.Blocks = countBlocks(t) })
 	t.Run("Controllers", func(t *testing.T) {
 		if *nodes == 0 {
 			t.Skip("-nodes 0")
 		}
-		r.Controllers = runControllers(t)
+		runControllers(t, func(f controllerFigure) {
+			r.Controllers = append(r.Controllers, f)
+			r.save(t, *out)
+		})
 	})
 	r.LoadAfter = load(t)
 	r.report(t, *out)

@@ -28,11 +28,15 @@ type results struct {
 	Controllers []controllerFigure `json:"controllers"`
 }
 
-func (r *results) report(t *testing.T, path string) {
+// save what there is so far: a run may take an hour.
+func (r *results) save(t *testing.T, path string) {
 	content, err := json.MarshalIndent(r, "", "  ")
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, append(content, '\n'), 0o644)) //nolint:gosec // for all to read
+}
 
+func (r *results) report(t *testing.T, path string) {
+	r.save(t, path)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	row := func(format string, args ...any) { fmt.Fprintf(table, format+"\n", args...) }
 	row("%d CPUs; load %s before, %s after", r.CPUs, r.LoadBefore, r.LoadAfter)
