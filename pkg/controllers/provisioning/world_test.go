@@ -5,10 +5,12 @@ package provisioning_test
 import (
 	"bytes"
 	"context"
+	"flag"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"slices"
 	"sync"
@@ -43,13 +45,17 @@ import (
 
 const cluster = "test"
 
+// endpoint of another EC2 than the simulator: its VPC calls must do too.
+var endpoint = flag.String("ec2-endpoint", "", "URL of an EC2 API that is not the simulator's, such as moto's server; its account fills up")
+
 // world is a cluster and the account of the team that ran out of addresses: a /21 VPC, a node subnet in each of three zones that a route
 // table of their own routes, and EC2NodeClass default in them. A test creates the PodNetwork.
 type world struct {
 	*testing.T
 	client.Client
 	cloud      *aws.Cloud
-	api        *ec2.Client // the test's; the controller's is counted
+	ec2        http.Handler // the account
+	api        *ec2.Client  // the test's; the controller's is counted
 	clock      *clocktesting.FakeClock
 	recorder   events.Recorder
 	controller *provisioning.Controller
@@ -112,7 +118,13 @@ func newWorld(t *testing.T, config *rest.Config, latency aws.Profile) *world {
 		calls: &calls{counts: map[string]int{}},
 	}
 	t.Cleanup(w.clear)
-	w.api = w.connect(w.cloud.Handler())
+	w.ec2 = w.cloud.Handler()
+	if *endpoint != "" {
+		target, err := url.Parse(*endpoint)
+		require.NoError(t, err)
+		w.ec2 = httputil.NewSingleHostReverseProxy(target)
+	}
+	w.api = w.connect(w.ec2)
 	broadcaster := record.NewBroadcaster()
 	t.Cleanup(broadcaster.Shutdown)
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: kubernetes.NewForConfigOrDie(config).CoreV1().Events("")})
@@ -142,7 +154,7 @@ func (w *world) connect(handler http.Handler) *ec2.Client {
 // restart the controller: it forgets all.
 func (w *world) restart() {
 	w.controller = provisioning.NewController(provisioning.Params{
-		Client: w.Client, EC2: w.connect(w.calls.serve(w.cloud.Handler())), Cluster: cluster, Recorder: w.recorder, Clock: w.clock,
+		Client: w.Client, EC2: w.connect(w.calls.serve(w.ec2)), Cluster: cluster, Recorder: w.recorder, Clock: w.clock,
 	})
 }
 
@@ -274,12 +286,14 @@ func (w *world) condition() status.Condition {
 	return status.Condition{}
 }
 
-// blocks of the VPC with their states.
+// blocks of the VPC with their states, but for those that are gone: EC2 may show them for a while.
 func (w *world) blocks() (blocks []string) {
 	out, err := w.api.DescribeVpcs(w.Context(), &ec2.DescribeVpcsInput{VpcIds: []string{w.vpc}})
 	require.NoError(w, err)
 	for _, b := range out.Vpcs[0].CidrBlockAssociationSet {
-		blocks = append(blocks, *b.CidrBlock+" "+string(b.CidrBlockState.State))
+		if b.CidrBlockState.State != ec2types.VpcCidrBlockStateCodeDisassociated {
+			blocks = append(blocks, *b.CidrBlock+" "+string(b.CidrBlockState.State))
+		}
 	}
 	return blocks
 }
@@ -287,18 +301,16 @@ func (w *world) blocks() (blocks []string) {
 // pods returns the subnets besides the node subnets: zone, CIDR, route table and reservations.
 func (w *world) pods() (subnets []string) {
 	w.Helper()
-	out, err := w.api.DescribeSubnets(w.Context(), &ec2.DescribeSubnetsInput{Filters: []ec2types.Filter{{Name: awssdk.String("vpc-id"), Values: []string{w.vpc}}}})
+	out, err := w.api.DescribeSubnets(w.Context(), &ec2.DescribeSubnetsInput{Filters: w.ofVPC()})
 	require.NoError(w, err)
-	snapshot := w.cloud.Snapshot()
+	tables := w.tables()
 	for _, s := range out.Subnets {
 		if slices.Contains(slices.Collect(maps.Values(w.nodes)), *s.SubnetId) {
 			continue
 		}
 		line := *s.AvailabilityZone + " " + *s.CidrBlock
-		for _, known := range snapshot.Subnets {
-			if known.ID == *s.SubnetId && known.RouteTableID == w.table {
-				line += " routed"
-			}
+		if tables[*s.SubnetId] == w.table {
+			line += " routed"
 		}
 		reservations, err := w.api.GetSubnetCidrReservations(w.Context(), &ec2.GetSubnetCidrReservationsInput{SubnetId: s.SubnetId})
 		require.NoError(w, err)
@@ -311,17 +323,40 @@ func (w *world) pods() (subnets []string) {
 	return subnets
 }
 
+func (w *world) ofVPC() []ec2types.Filter {
+	return []ec2types.Filter{{Name: awssdk.String("vpc-id"), Values: []string{w.vpc}}}
+}
+
+// tables returns the associations of subnets with route tables.
+func (w *world) tables() map[string]string {
+	w.Helper()
+	out, err := w.api.DescribeRouteTables(w.Context(), &ec2.DescribeRouteTablesInput{Filters: w.ofVPC()})
+	require.NoError(w, err)
+	tables := map[string]string{}
+	for _, table := range out.RouteTables {
+		for _, a := range table.Associations {
+			if a.SubnetId != nil {
+				require.NotContains(w, tables, *a.SubnetId)
+				tables[*a.SubnetId] = *table.RouteTableId
+			}
+		}
+	}
+	return tables
+}
+
 // configs returns the ENIConfigs and the CIDRs of their subnets.
 func (w *world) configs() map[string]string {
 	w.Helper()
 	list := &eniconfig.ENIConfigList{}
 	require.NoError(w, w.List(w.Context(), list))
+	out, err := w.api.DescribeSubnets(w.Context(), &ec2.DescribeSubnetsInput{Filters: w.ofVPC()})
+	require.NoError(w, err)
 	configs := map[string]string{}
 	for _, config := range list.Items {
 		configs[config.Name] = "none"
-		for _, s := range w.cloud.Snapshot().Subnets {
-			if s.ID == config.Spec.Subnet {
-				configs[config.Name] = s.Zone + " " + s.CIDR.String()
+		for _, s := range out.Subnets {
+			if *s.SubnetId == config.Spec.Subnet {
+				configs[config.Name] = *s.AvailabilityZone + " " + *s.CidrBlock
 			}
 		}
 	}
