@@ -5,8 +5,6 @@ package nodemigration
 import (
 	"github.com/awslabs/operatorpkg/status"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
@@ -34,18 +32,14 @@ func (x *index) critical(n *nodeView) bool {
 // NodePool has nodes while they wait. It looks at what a pod requires of nodes, and at the room on them; where pods that repel each other,
 // or a NodePool's limits, decide otherwise, the migration pauses when pods stay pending.
 func (x *index) homeless(n *nodeView, pods []*corev1.Pod) *v1alpha1.MigrationBlock {
+	placed := map[owner]bool{}
 	for _, pod := range pods {
-		key := pod.UID
-		if o := metav1.GetControllerOfNoCopy(pod); o != nil {
-			key = o.UID
+		o, controlled := ownerOf(pod)
+		if controlled && placed[o] { // the owner's pods are alike
+			continue
 		}
-		key += types.UID("@" + n.Name)
-		why, known := x.places[key]
-		if !known {
-			why = x.noPlace(n, pod)
-			x.places[key] = why
-		}
-		if why != "" {
+		placed[o] = true
+		if why := x.noPlace(n, pod); why != "" {
 			return block(v1alpha1.ReasonNoOtherPlace, n, pod, "%s could take pod %s of node %s: %s", why, name(pod), n.Name,
 				"add nodes that the selector does not pick, or change what the pod requires")
 		}

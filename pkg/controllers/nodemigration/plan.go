@@ -373,7 +373,6 @@ func (r *round) closing(n *nodeView) *record {
 func (r *round) mark(n *nodeView, next *record) {
 	r.plan.Marks = append(r.plan.Marks, Mark{Node: n.Node, Record: next, Begins: true})
 	n.record = next
-	clear(r.places)
 	r.inMove = true
 }
 

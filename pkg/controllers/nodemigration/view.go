@@ -45,7 +45,6 @@ type index struct {
 	budgets  map[string][]budget // by namespace
 	ready    map[owner]int32     // Ready pods of owners that no drain will end
 	unready  map[owner]*corev1.Pod
-	places   map[types.UID]string // answers of noPlace, by the pods' owner
 }
 
 // nodeView is a node and what is on it.
@@ -64,7 +63,7 @@ func newIndex(v *View) (*index, error) {
 		return nil, err
 	}
 	x := &index{View: v, selector: selector, byName: make(map[string]*nodeView, len(v.Nodes)), budgets: map[string][]budget{},
-		ready: map[owner]int32{}, unready: map[owner]*corev1.Pod{}, places: map[types.UID]string{}}
+		ready: map[owner]int32{}, unready: map[owner]*corev1.Pod{}}
 	for _, node := range v.Nodes {
 		n := &nodeView{Node: node}
 		n.record, n.unreadable = recordOf(node)
