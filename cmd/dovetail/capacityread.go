@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
@@ -88,14 +86,11 @@ func written(network *v1alpha1.PodNetwork) networkCapacity {
 	return found
 }
 
-// inRegion matches the Region in a zone's name: us-east-1a, us-gov-west-1b, us-west-2-lax-1a.
-var inRegion = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]+`)
-
 // regionOf the pod subnets. It is not the one that the environment names: that may be another cluster's.
 func regionOf(networks []v1alpha1.PodNetwork) string {
 	for _, network := range networks {
 		for _, zone := range network.Status.Zones {
-			if region := inRegion.FindString(zone.Zone); region != "" {
+			if region := cli.Region(zone.Zone); region != "" {
 				return region
 			}
 		}
@@ -104,12 +99,9 @@ func regionOf(networks []v1alpha1.PodNetwork) string {
 }
 
 func connectEC2(ctx context.Context, region string) (*podsubnet.Reader, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(region))
+	cfg, err := cli.AWS(ctx, region)
 	if err != nil {
-		return nil, fmt.Errorf("since the AWS configuration cannot be loaded: %w", err)
-	}
-	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		return nil, fmt.Errorf("since there are no AWS credentials (set AWS_PROFILE, or log in): %w", err)
+		return nil, fmt.Errorf("since %w", err)
 	}
 	return &podsubnet.Reader{EC2: ec2.NewFromConfig(cfg), Ledger: podnetwork.NewLedger(clock.RealClock{}), Clock: clock.RealClock{}}, nil
 }
