@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -20,9 +19,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := newRootCommand().ExecuteContext(ctx)
-	var exit *exec.ExitError
+	var exit interface{ ExitCode() int }
 	switch {
-	case errors.As(err, &exit): // of a command that ran in the sandbox: it has said why
+	case errors.As(err, &exit): // of a command that ran in the sandbox, or of a plan: it has said why
 		os.Exit(exit.ExitCode())
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "dovetail:", err)
@@ -45,6 +44,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newOverviewCommand())
 	root.AddCommand(newWhyCommand())
 	root.AddCommand(newDoctorCommand())
+	root.AddCommand(newPlanCommand())
 	return root
 }
 

@@ -63,6 +63,15 @@ func (c *Cluster) Client() (client.Client, error) {
 	return found, Explain(err)
 }
 
+// Host is the API server's address.
+func (c *Cluster) Host() (string, error) {
+	config, err := c.flags.ToRESTConfig()
+	if err != nil {
+		return "", Explain(err)
+	}
+	return config.Host, nil
+}
+
 // Discovery asks the API server what it is and what it serves.
 func (c *Cluster) Discovery() (discovery.DiscoveryInterface, error) {
 	found, err := c.flags.ToDiscoveryClient()

@@ -39,6 +39,9 @@ func chargeOf(need podcapacity.Need, apart bool) Charge {
 	return Charge{Blocks: need.Prefixes + singles, Addresses: singles + need.Prefixes*blockSize}
 }
 
+// Charge is what a need costs here.
+func (r Room) Charge(need podcapacity.Need) Charge { return chargeOf(need, r.Apart) }
+
 // left for new nodes; less than nothing where a subnet was overcommitted by others.
 func (r Room) left() Charge {
 	return Charge{Blocks: r.Free.Blocks - r.Aside.Blocks, Addresses: r.Free.Addresses - r.Aside.Addresses}
