@@ -96,6 +96,9 @@ func launchedAs(node *corev1.Node, s settings) settings {
 	if allocation := node.Labels[v1alpha1.LabelAllocation]; allocation != "" {
 		s.static, s.labelled = allocation == string(v1alpha1.AllocationStatic), true
 	}
+	if node.Labels[v1alpha1.LabelPrefixDelegation] == string(v1alpha1.Disabled) {
+		s.prefixes = false // launched where no /28 was left, or of a type that takes none: nothing else is set aside for it
+	}
 	return s
 }
 

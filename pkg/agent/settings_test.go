@@ -76,6 +76,14 @@ func TestANodeKeepsTheAllocationThatItWasLaunchedWith(t *testing.T) {
 	}
 }
 
+func TestANodeThatWasLaunchedWithSingleAddressesKeepsToThem(t *testing.T) {
+	for label, prefixes := range map[string]bool{"": true, "Enabled": true, "Disabled": false} {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1alpha1.LabelPrefixDelegation: label}}}
+		require.Equal(t, prefixes, launchedAs(node, settings{prefixes: true}).prefixes, label)
+		require.False(t, launchedAs(node, settings{}).prefixes, "the network gives none: %s", label)
+	}
+}
+
 func TestOptionsComeFromFlagsThenTheEnvironment(t *testing.T) {
 	t.Setenv("NODE_NAME", "from-env")
 	t.Setenv("CLUSTER_NAME", "cluster")

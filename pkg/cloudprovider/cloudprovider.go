@@ -11,7 +11,6 @@ import (
 	"time"
 
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
-	"github.com/aws/karpenter-provider-aws/pkg/providers/instancetype"
 	"github.com/samber/lo"
 	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
@@ -37,8 +36,8 @@ type CloudProvider struct {
 	cloudprovider.CloudProvider
 	// Client reads node classes and node pools.
 	Client client.Reader
-	// InstanceTypes of a node class, as upstream launches them.
-	InstanceTypes instancetype.Provider
+	// InstanceTypes of a node class.
+	InstanceTypes launch.Lister
 	// Network of a node class.
 	Network launch.NetworkOf
 	// Recorder of events.
@@ -73,19 +72,20 @@ func (c *CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nod
 		return nil, cloudprovider.NewCreateError(fmt.Errorf("counting the room of pod subnets, %w", err), "PodSubnetsUnknown", "Error reading the pod subnets")
 	}
 	listed := time.Now()
-	instanceTypes, err := c.instanceTypes(ctx, nodeClass)
+	types, err := c.types(ctx, nodeClass)
 	if err != nil {
 		return nil, cloudprovider.NewCreateError(fmt.Errorf("resolving instance types, %w", err), "InstanceTypeResolutionFailed", "Error resolving instance types")
 	}
-	groups, narrow := groupsOf(instanceTypes, claim, network)
+	options := optionsOf(types, claim, network)
 	var failures []error
 	fleets := 0
-	for _, group := range groups {
-		narrowed, need := narrow(group), launch.MostOf(ctx, network, group.InstanceTypes)
-		for _, zones := range c.attempts(network, claim, group, need) {
+	for _, option := range options {
+		need := launch.MostOf(ctx, network, option.InstanceTypes)
+		for _, zones := range c.attempts(network, claim, option.Group, need) {
 			if fleets == fleetsPerLaunch {
 				return nil, cloudprovider.NewInsufficientCapacityError(errors.Join(failures...))
 			}
+			shortages := c.shortages(ctx, network, types, option, zones)
 			places, refusals := c.PodSubnets.Ledger.Reserve(ctx, podnetwork.Request{Owner: claim.Name, Need: need, Zones: zones})
 			if len(places) == 0 {
 				for _, refusal := range refusals {
@@ -94,10 +94,14 @@ func (c *CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nod
 				continue
 			}
 			fleets++
-			created, err := c.launchAt(launch.FromListing(ctx, group.InstanceTypes, listed), network, narrowed, group.Names(), places)
+			created, err := c.launchAt(launch.FromListing(ctx, option.InstanceTypes, listed), network, option, places)
 			if err == nil {
-				log.FromContext(ctx).V(1).Info("launched on a pod network", "group", group.Names(), "groups", len(groups), "fleets", fleets)
-				c.tellLowered(nodeClass, network, created)
+				log.FromContext(ctx).V(1).Info("launched on a pod network", "group", option.Names(), "singleAddresses", option.singles, "groups", len(options), "fleets", fleets)
+				if option.singles {
+					c.tellSingles(network, types, claim, created, shortages)
+				} else {
+					c.tellLowered(nodeClass, network, created)
+				}
 				return created, nil
 			}
 			if !cloudprovider.IsInsufficientCapacityError(err) {
@@ -107,7 +111,7 @@ func (c *CloudProvider) launch(ctx context.Context, claim *karpv1.NodeClaim, nod
 		}
 	}
 	if len(failures) == 0 {
-		failures = append(failures, c.nothingToLaunch(ctx, network, claim, instanceTypes))
+		failures = append(failures, c.nothingToLaunch(ctx, network, claim, types))
 	}
 	return nil, cloudprovider.NewInsufficientCapacityError(errors.Join(failures...))
 }
@@ -121,20 +125,46 @@ func (c *CloudProvider) prepare(ctx context.Context, network *v1alpha1.PodNetwor
 	return c.recall(ctx)
 }
 
-// groupsOf instance types to try, and how to narrow the claim to one of them.
-func groupsOf(instanceTypes cloudprovider.InstanceTypes, claim *karpv1.NodeClaim, network *v1alpha1.PodNetwork) ([]launch.Group, func(launch.Group) *karpv1.NodeClaim) {
-	if network.Spec.InstanceTypes != v1alpha1.Flexible {
-		return launch.Groups(instanceTypes, claim), func(group launch.Group) *karpv1.NodeClaim { return narrowTo(claim, group) }
-	}
-	as := func(launch.Group) *karpv1.NodeClaim { return claim }
-	if group, ok := launch.Launchable(instanceTypes, claim); ok {
-		return []launch.Group{group}, as
-	}
-	return nil, as
+// option is one way to launch a claim.
+type option struct {
+	launch.Group
+	// claim narrowed to it.
+	claim *karpv1.NodeClaim
+	// singles: with single addresses in place of /28s.
+	singles bool
 }
 
-func (c *CloudProvider) nothingToLaunch(ctx context.Context, network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, instanceTypes cloudprovider.InstanceTypes) error {
-	if text := c.shortage(ctx, network, claim, instanceTypes); text != "" {
+// optionsOf a launch, best first: those with single addresses only after all others.
+func optionsOf(types launch.Types, claim *karpv1.NodeClaim, network *v1alpha1.PodNetwork) []option {
+	options := lo.Map(groupsOf(types.Usual, claim, network), func(group launch.Group, _ int) option {
+		return option{Group: group, claim: narrowed(claim, group, network)}
+	})
+	return append(options, lo.Map(groupsOf(types.Singles, claim, network), func(group launch.Group, _ int) option {
+		own := narrowed(claim, group, network).DeepCopy()
+		own.Labels = lo.Assign(own.Labels, map[string]string{v1alpha1.LabelPrefixDelegation: string(v1alpha1.Disabled)})
+		return option{Group: group, claim: own, singles: true}
+	})...)
+}
+
+func groupsOf(instanceTypes cloudprovider.InstanceTypes, claim *karpv1.NodeClaim, network *v1alpha1.PodNetwork) []launch.Group {
+	if network.Spec.InstanceTypes != v1alpha1.Flexible {
+		return launch.Groups(instanceTypes, claim)
+	}
+	if group, ok := launch.Launchable(instanceTypes, claim); ok {
+		return []launch.Group{group}
+	}
+	return nil
+}
+
+func narrowed(claim *karpv1.NodeClaim, group launch.Group, network *v1alpha1.PodNetwork) *karpv1.NodeClaim {
+	if network.Spec.InstanceTypes == v1alpha1.Flexible {
+		return claim
+	}
+	return narrowTo(claim, group)
+}
+
+func (c *CloudProvider) nothingToLaunch(ctx context.Context, network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, types launch.Types) error {
+	if text := c.shortage(ctx, network, claim, types); text != "" {
 		return errors.New(text)
 	}
 	if network.Spec.InstanceTypes == v1alpha1.Flexible {
@@ -143,17 +173,17 @@ func (c *CloudProvider) nothingToLaunch(ctx context.Context, network *v1alpha1.P
 	return fmt.Errorf("no group of instance types with the same pod capacity on pod network %s is available and satisfies the NodeClaim's requirements; set spec.instanceTypes: Flexible to mix them", network.Name)
 }
 
-// instanceTypes of a node class, for reading. Hundreds of launches begin at once after a restart or when many pods arrive. If
+// types of a node class, for reading. Hundreds of launches begin at once after a restart or when many pods arrive. If
 // each of them found upstream's cache empty and computed all instance types for itself, that would keep a small machine
 // busy for longer than the leader's lease lasts. So one does, and the others wait for it.
-func (c *CloudProvider) instanceTypes(ctx context.Context, nodeClass *ec2nodeclass.EC2NodeClass) (cloudprovider.InstanceTypes, error) {
-	list, err, _ := c.listing.Do(nodeClass.Name+"@"+nodeClass.ResourceVersion, func() (any, error) {
-		return c.InstanceTypes.List(ctx, nodeClass)
+func (c *CloudProvider) types(ctx context.Context, nodeClass *ec2nodeclass.EC2NodeClass) (launch.Types, error) {
+	types, err, _ := c.listing.Do(nodeClass.Name+"@"+nodeClass.ResourceVersion, func() (any, error) {
+		return c.InstanceTypes.ForLaunch(ctx, nodeClass)
 	})
 	if err != nil {
-		return nil, err
+		return launch.Types{}, err
 	}
-	return list.([]*cloudprovider.InstanceType), nil
+	return types.(launch.Types), nil
 }
 
 func (c *CloudProvider) networkOf(ctx context.Context, ref *karpv1.NodeClassReference) (*ec2nodeclass.EC2NodeClass, *v1alpha1.PodNetwork, error) {

@@ -122,7 +122,7 @@ func provider(t *testing.T, m *market, network *v1alpha1.PodNetwork) *cloudprovi
 	ledger := podnetwork.NewLedger(clock.RealClock{})
 	ledger.Observe(podnetwork.NewSnapshot(podSubnet, netip.MustParsePrefix("100.64.0.0/19"), nil, podnetwork.Reservations{}, time.Now()))
 	return &cloudprovider.CloudProvider{
-		CloudProvider: m, Client: c, InstanceTypes: catalogue{network: network}, PodSubnets: &podsubnet.Reader{Ledger: ledger, Clock: clock.RealClock{}},
+		CloudProvider: m, Client: c, InstanceTypes: launch.Lister{Provider: catalogue{network: network}}, PodSubnets: &podsubnet.Reader{Ledger: ledger, Clock: clock.RealClock{}},
 		Network: func(context.Context, client.Object) (*v1alpha1.PodNetwork, error) { return network, nil },
 	}
 }
@@ -150,7 +150,7 @@ func TestLaunchesOnAPodNetwork(t *testing.T) {
 		require.Equal(t, []string{"c5.large", "m5.large"}, typesOf(m.launches[0]))
 		require.Equal(t, map[string]string{
 			v1alpha1.LabelPodNetwork: "pods", v1alpha1.LabelMaxPods: "110", v1alpha1.LabelENIs: "3", v1alpha1.LabelIPsPerENI: "10",
-			v1alpha1.LabelAllocation: "Dynamic", v1alpha1.LabelAgent: "Dovetail",
+			v1alpha1.LabelAllocation: "Dynamic", v1alpha1.LabelAgent: "Dovetail", v1alpha1.LabelPrefixDelegation: "Enabled",
 		}, m.launches[0].Labels, "they reach the user data")
 		require.Equal(t, network.Hash(), created.Annotations[v1alpha1.AnnotationPodNetworkHash])
 	})

@@ -89,13 +89,14 @@ type canaries struct {
 
 // kind of nodes that are launched alike.
 type kind struct {
-	nodePool, instanceType, nodeClass, network string
+	nodePool, instanceType, nodeClass, network, prefixes string
 }
 
 func kindOf(claim *karpv1.NodeClaim) kind {
 	return kind{
 		nodePool: claim.Labels[karpv1.NodePoolLabelKey], instanceType: claim.Labels[corev1.LabelInstanceTypeStable],
 		nodeClass: claim.Annotations[ec2nodeclass.AnnotationEC2NodeClassHash], network: claim.Annotations[v1alpha1.AnnotationPodNetworkHash],
+		prefixes: claim.Labels[v1alpha1.LabelPrefixDelegation],
 	}
 }
 

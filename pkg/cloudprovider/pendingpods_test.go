@@ -46,7 +46,7 @@ func (r *region) nodePool(name string, taints ...corev1.Taint) {
 func TestAPodThatWaitsForPodAddressesIsToldWhichSubnetsLackThem(t *testing.T) {
 	r := newRegion(t, chartstest.StartAPIServer(t))
 	require.NoError(t, r.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "default"}}))
-	full := r.podSubnet("us-east-1a", "us-east-1a", "100.64.0.0/25") // 6 blocks: no node
+	full := r.podSubnet("us-east-1a", "us-east-1a", "100.64.0.0/28") // 11 addresses: no node
 	free := r.podSubnet("us-east-1b", "us-east-1b", "100.64.32.0/19")
 	p := r.controller(time.Now().Add(-time.Minute))
 	require.NoError(t, p.PodSubnets.Ensure(r.ctx(), full, free))
@@ -77,7 +77,8 @@ func TestAPodThatWaitsForPodAddressesIsToldWhichSubnetsLackThem(t *testing.T) {
 		require.Contains(t, event, "Warning NoPodAddresses no node is launched on pod network pods: ")
 	}
 	require.Contains(t, told, "Warning NoPodAddresses no node is launched on pod network pods: pod subnet "+full+" (zone us-east-1a, ENIConfig us-east-1a): "+
-		"6 /28 blocks free, 0 of them set aside for nodes, 7 needed and 1 that single addresses may spoil: a subnet CIDR reservation of type prefix would keep them apart")
+		"0 /28 blocks free, 0 of them set aside for nodes, 7 needed and 1 that single addresses may spoil: a subnet CIDR reservation of type prefix would keep them apart; "+
+		"11 single addresses free, which are not enough for a node of them: 11 addresses free, 0 of them set aside for nodes, 20 needed")
 	require.Contains(t, told, "Warning NoPodAddresses no node is launched on pod network pods: pod network pods has no usable ENIConfig that the NodeClaim allows: see the PodNetwork's conditions")
 
 	require.Empty(t, look(), "once is enough for a while")

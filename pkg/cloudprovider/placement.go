@@ -14,7 +14,6 @@ import (
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
-	"sigs.k8s.io/karpenter/pkg/cloudprovider"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 	"sigs.k8s.io/karpenter/pkg/utils/resources"
 
@@ -77,15 +76,15 @@ func (c *CloudProvider) attempts(network *v1alpha1.PodNetwork, claim *karpv1.Nod
 }
 
 // launchAt calls EC2 with the need set aside, and gives back what was not used.
-func (c *CloudProvider) launchAt(ctx context.Context, network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, names []string, places []podnetwork.Place) (*karpv1.NodeClaim, error) {
-	ledger := c.PodSubnets.Ledger
+func (c *CloudProvider) launchAt(ctx context.Context, network *v1alpha1.PodNetwork, option option, places []podnetwork.Place) (*karpv1.NodeClaim, error) {
+	ledger, claim, hold := c.PodSubnets.Ledger, option.claim, lo.Ternary(option.singles, launch.HoldingSingles, launch.Holding)
 	named := map[string]string{}
 	if !launch.NamedAfterZones(network) {
 		named[v1alpha1.LabelENIConfig], named[network.Spec.ENIConfigs.NodeLabel] = places[0].ENIConfig, places[0].ENIConfig
 		claim = claim.DeepCopy()
 		claim.Labels = lo.Assign(claim.Labels, named)
 	}
-	ctx, outcome := launch.WithOutcome(launch.Holding(ctx, places, names))
+	ctx, outcome := launch.WithOutcome(hold(ctx, places, option.Names()))
 	created, err := c.CloudProvider.Create(ctx, claim)
 	switch {
 	case err == nil:
@@ -116,30 +115,51 @@ func doubtful(err error) bool {
 
 // shortage says where the claim's pods could have addresses from, and why not: it is what a person reads who wonders why there is
 // no node. "" when it is not for want of pod addresses.
-func (c *CloudProvider) shortage(ctx context.Context, network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, instanceTypes cloudprovider.InstanceTypes) string {
+func (c *CloudProvider) shortage(ctx context.Context, network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim, types launch.Types) string {
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
-	var least *podcapacity.Need
-	for _, it := range instanceTypes {
+	var least, leastSingles podcapacity.Need
+	for _, it := range types.Usual {
 		if !requirements.IsCompatible(it.Requirements, scheduling.AllowUndefinedWellKnownLabels) || !resources.Fits(claim.Spec.Resources.Requests, it.Allocatable()) {
 			continue
 		}
-		need := launch.NeedOf(ctx, network, it)
-		if (need != podcapacity.Need{}) && (least == nil || need.Prefixes+need.Addresses < least.Prefixes+least.Addresses) {
-			least = &need
+		least = lesser(least, launch.NeedOf(ctx, network, it))
+		if singles, ok := launch.SinglesOf(ctx, network, it); ok && takesSingles(claim, requirements, singles) {
+			leastSingles = lesser(leastSingles, singles.Need)
 		}
 	}
 	zones := allowed(network, claim)
 	switch {
-	case least == nil:
+	case least == podcapacity.Need{}:
 		return ""
 	case len(zones) == 0:
 		return fmt.Sprintf("pod network %s has no usable ENIConfig that the NodeClaim allows: see the PodNetwork's conditions", network.Name)
 	}
 	var reasons []string
 	for _, place := range slices.Concat(zones...) {
-		if room := c.PodSubnets.Ledger.Room(place.Subnet); !room.Fits(*least) {
-			reasons = append(reasons, fmt.Sprintf("%s: %s", place, room.Explain(*least)))
+		room := c.PodSubnets.Ledger.Room(place.Subnet)
+		if room.Fits(least) {
+			continue
 		}
+		reason := fmt.Sprintf("%s: %s", place, room.Explain(least))
+		if least.Prefixes > 0 && room.Refused == "" && room.Single() > 0 {
+			switch {
+			case !launch.FallsBack(network):
+				reason += ", which aws-node does not give beside prefixes"
+			case leastSingles == podcapacity.Need{}:
+				reason += fmt.Sprintf(", which no instance type gives that the NodeClaim allows: see its pods and its requirements of %s and %s", v1alpha1.LabelMaxPods, v1alpha1.LabelPrefixDelegation)
+			case !room.Fits(leastSingles):
+				reason += fmt.Sprintf(", which are not enough for a node of them: %s", room.Explain(leastSingles))
+			}
+		}
+		reasons = append(reasons, reason)
 	}
 	return strings.Join(reasons, "; ")
+}
+
+// lesser of two needs; one of nothing does not count.
+func lesser(a, b podcapacity.Need) podcapacity.Need {
+	if (a == podcapacity.Need{}) || (b != podcapacity.Need{} && b.Prefixes+b.Addresses < a.Prefixes+a.Addresses) {
+		return b
+	}
+	return a
 }

@@ -59,7 +59,7 @@ func (c *CloudProvider) recallOne(ctx context.Context, claim *karpv1.NodeClaim) 
 	}
 	// Its launch may have been under way when the last controller ended. Nobody knows of that instance, if there is one, until
 	// Karpenter finds and ends it; meanwhile it takes what any of the claim's instance types can take, in any of its zones.
-	instanceTypes, err := c.instanceTypes(ctx, nodeClass)
+	types, err := c.types(ctx, nodeClass)
 	if err != nil {
 		return fmt.Errorf("resolving instance types, %w", err)
 	}
@@ -67,7 +67,7 @@ func (c *CloudProvider) recallOne(ctx context.Context, claim *karpv1.NodeClaim) 
 	for _, place := range slices.Concat(allowed(network, claim)...) {
 		subnets = append(subnets, place.Subnet)
 	}
-	if group, ok := launch.Launchable(instanceTypes, claim); ok {
+	if group, ok := launch.Launchable(types.All(), claim); ok {
 		c.PodSubnets.Ledger.Suspect(claim.Name, launch.MostOf(ctx, network, group.InstanceTypes), subnets...)
 	}
 	return nil

@@ -192,9 +192,10 @@ func (r *region) controller(leadsSince time.Time) *cloudprovider.CloudProvider {
 		Provider: instance.NewDefaultProvider(ctx, "us-east-1", recorder, api, unavailable, subnets, templates, reservations, placement, shift, remember()),
 		Launches: launches, Network: network, Client: r.Client, Subnets: subnets, Recorder: recorder,
 	}
+	lister := launch.Lister{Provider: types}
 	return &cloudprovider.CloudProvider{
-		CloudProvider: awscloudprovider.New(launch.Listings{Provider: types}, instances, recorder, r.Client, nil, nil, reservations, placement, nodeoverlay.NewInstanceTypeStore(), nil),
-		Client:        r.Client, InstanceTypes: types, Network: network, Recorder: recorder, PodSubnets: reader,
+		CloudProvider: awscloudprovider.New(launch.Listings{Provider: lister}, instances, recorder, r.Client, nil, nil, reservations, placement, nodeoverlay.NewInstanceTypeStore(), nil),
+		Client:        r.Client, InstanceTypes: lister, Network: network, Recorder: recorder, PodSubnets: reader,
 		LeadsSince: func() time.Time { return leadsSince },
 	}
 }
@@ -270,6 +271,13 @@ func byZone(launched map[*karpv1.NodeClaim]*karpv1.NodeClaim) map[string]int {
 	return lo.CountValuesBy(lo.Values(launched), func(created *karpv1.NodeClaim) string { return created.Labels[corev1.LabelTopologyZone] })
 }
 
+func in(key string, values ...string) karpv1.NodeSelectorRequirementWithMinValues {
+	return karpv1.NodeSelectorRequirementWithMinValues{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
+}
+
+// ofPrefixes leaves a claim no way out by single addresses.
+var ofPrefixes = in(v1alpha1.LabelPrefixDelegation, string(v1alpha1.Enabled))
+
 func TestRoomOfPodSubnets(t *testing.T) {
 	config := chartstest.StartAPIServer(t)
 
@@ -279,7 +287,7 @@ func TestRoomOfPodSubnets(t *testing.T) {
 		r.podSubnet("us-east-1b", "us-east-1b", "100.64.32.0/26")                                                     // 2 blocks: none
 		r.podSubnet("us-east-1c", "us-east-1c", "100.64.64.0/19", "100.64.72.0/21", "100.64.80.0/22")                 // 128+64 blocks: 27 nodes
 		p := r.controller(time.Now().Add(-time.Minute))
-		claims := r.claims(200)
+		claims := r.claims(200, ofPrefixes)
 		launched := r.launch(p, claims)
 		require.Equal(t, map[string]int{"us-east-1a": 50, "us-east-1c": 27}, byZone(launched))
 		require.Len(t, r.cloud.Snapshot().Instances, 77, "EC2 was not asked for more")
@@ -309,7 +317,7 @@ func TestRoomOfPodSubnets(t *testing.T) {
 		r := newRegion(t, config)
 		podSubnet := r.podSubnet("us-east-1a", "us-east-1a", "100.64.0.0/19", "100.64.16.0/20", "100.64.8.0/22", "100.64.12.0/23")
 		p := r.controller(time.Now().Add(-time.Minute))
-		claims := r.claims(120)
+		claims := r.claims(120, ofPrefixes)
 		first := r.launch(p, claims[:30])
 		require.Len(t, first, 30)
 		var kept []*karpv1.NodeClaim
@@ -344,7 +352,7 @@ func TestRoomOfPodSubnets(t *testing.T) {
 		r.podSubnet("us-east-1a", "small", "100.64.1.0/25")            // 6 blocks: none
 		other := r.podSubnet("us-east-1b", "other", "100.64.128.0/23") // 30 blocks: 3
 		p := r.controller(time.Now().Add(-time.Minute))
-		launched := r.launch(p, r.claims(12))
+		launched := r.launch(p, r.claims(12, ofPrefixes))
 		require.Equal(t, map[string]int{"big": 1, "other": 3}, lo.CountValuesBy(lo.Values(launched), func(created *karpv1.NodeClaim) string {
 			return created.Labels[v1alpha1.LabelENIConfig]
 		}))
@@ -356,9 +364,7 @@ func TestRoomOfPodSubnets(t *testing.T) {
 			require.True(t, ok)
 			require.Contains(t, string(found.UserData), v1alpha1.LabelENIConfig+"="+created.Labels[v1alpha1.LabelENIConfig])
 		}
-		_, err := p.Create(r.ctx(), r.claims(1, karpv1.NodeSelectorRequirementWithMinValues{
-			Key: v1alpha1.LabelENIConfig, Operator: corev1.NodeSelectorOpIn, Values: []string{"small"},
-		})[0])
+		_, err := p.Create(r.ctx(), r.claims(1, ofPrefixes, in(v1alpha1.LabelENIConfig, "small"))[0])
 		require.ErrorContains(t, err, "(zone us-east-1a, ENIConfig small): 6 /28 blocks free")
 		require.NotContains(t, err.Error(), "ENIConfig big", "the pods named one")
 	})

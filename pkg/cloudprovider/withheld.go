@@ -21,17 +21,17 @@ func (c *CloudProvider) Withheld(ctx context.Context, claim *karpv1.NodeClaim) (
 	if err != nil || found == nil {
 		return "", "", client.IgnoreNotFound(err)
 	}
-	instanceTypes, err := c.instanceTypes(ctx, nodeClass)
+	types, err := c.types(ctx, nodeClass)
 	if err != nil {
 		return "", "", err
 	}
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
-	available := lo.SomeBy(instanceTypes, func(it *cloudprovider.InstanceType) bool {
+	available := lo.SomeBy(types.All(), func(it *cloudprovider.InstanceType) bool {
 		return requirements.IsCompatible(it.Requirements, scheduling.AllowUndefinedWellKnownLabels) &&
 			resources.Fits(claim.Spec.Resources.Requests, it.Allocatable()) && it.Offerings.Available().HasCompatible(requirements)
 	})
 	if available {
 		return found.Name, "", nil
 	}
-	return found.Name, c.shortage(ctx, found, claim, instanceTypes), nil
+	return found.Name, c.shortage(ctx, found, claim, types), nil
 }

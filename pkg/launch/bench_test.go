@@ -103,7 +103,7 @@ func inThreeZones() *ec2nodeclass.EC2NodeClass {
 func BenchmarkListingAllInstanceTypes(b *testing.B) {
 	ctx := coreoptions.ToContext(testContext(), &coreoptions.Options{})
 	api, class := newSimulator(b), inThreeZones()
-	run := func(name string, list func() *instancetype.DefaultProvider) {
+	run := func(name string, list func() instancetype.Provider) {
 		b.Run(name, func(b *testing.B) {
 			p := list()
 			its, err := p.List(ctx, class)
@@ -116,12 +116,18 @@ func BenchmarkListingAllInstanceTypes(b *testing.B) {
 		})
 	}
 	upstream := instancetype.NewDefaultResolver("us-east-1")
-	run("upstream", func() *instancetype.DefaultProvider { return lister(ctx, b, api, upstream) })
+	run("upstream", func() instancetype.Provider { return lister(ctx, b, api, upstream) })
 	for _, n := range []int{1, 3} {
-		run(fmt.Sprint("ENIConfigs=", n), func() *instancetype.DefaultProvider {
+		run(fmt.Sprint("ENIConfigs=", n), func() instancetype.Provider {
 			pods, ledger := threeZones(n)
 			in := launch.NetworksIn(&cacheReader{networks: v1alpha1.PodNetworkList{Items: []v1alpha1.PodNetwork{*pods}}})
-			return lister(ctx, b, api, launch.InstanceTypes{Upstream: upstream, Network: in}, launch.NewOfferings(in, ledger))
+			return launch.Lister{Provider: lister(ctx, b, api, launch.InstanceTypes{Upstream: upstream, Network: in}, launch.NewOfferings(in, ledger))}
 		})
 	}
+	run("ENIConfigs=1, a zone without a /28", func() instancetype.Provider {
+		pods, ledger := threeZones(1)
+		ledger.Observe(scattered("subnet-00", "100.64.0.0/24"))
+		in := launch.NetworksIn(&cacheReader{networks: v1alpha1.PodNetworkList{Items: []v1alpha1.PodNetwork{*pods}}})
+		return launch.Lister{Provider: lister(ctx, b, api, launch.InstanceTypes{Upstream: upstream, Network: in}, launch.NewOfferings(in, ledger))}
+	})
 }

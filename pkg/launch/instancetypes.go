@@ -34,7 +34,7 @@ var _ instancetype.Resolver = InstanceTypes{}
 
 // CacheKey adds what Resolve takes from the pod network to upstream's key.
 func (r InstanceTypes) CacheKey(nodeClass instancetype.NodeClass) string {
-	network, err := r.Network(context.Background(), nodeClass) // the seam has no context; the reader is a cache
+	network, err := r.Network.of(context.Background(), nodeClass) // the seam has no context; the reader is a cache
 	if err != nil || network == nil {
 		return r.Upstream.CacheKey(nodeClass)
 	}
@@ -44,7 +44,7 @@ func (r InstanceTypes) CacheKey(nodeClass instancetype.NodeClass) string {
 // Resolve returns the instance type as it is on the node class's pod network. A type without a pod ENI keeps its place
 // with room for no pods, because instances of it may exist: Offerings withholds it from launches.
 func (r InstanceTypes) Resolve(ctx context.Context, info ec2types.InstanceTypeInfo, zones []string, nodeClass instancetype.NodeClass) *cloudprovider.InstanceType {
-	network, err := r.Network(ctx, nodeClass)
+	network, err := r.Network.of(ctx, nodeClass)
 	if err != nil {
 		log.FromContext(ctx).Error(err, "finding the pod network of a node class", "EC2NodeClass", nodeClass.GetName())
 		return nil
@@ -68,6 +68,7 @@ func (r InstanceTypes) Resolve(ctx context.Context, info ec2types.InstanceTypeIn
 		in(v1alpha1.LabelIPsPerENI, strconv.Itoa(geometry.IPsPerENI)),
 		scheduling.NewRequirement(v1alpha1.LabelAllocation, corev1.NodeSelectorOpIn, Allocations(network)...),
 		in(v1alpha1.LabelAgent, string(podnetwork.AgentOf(network))),
+		in(v1alpha1.LabelPrefixDelegation, string(prefixDelegation(network, geometry))),
 		scheduling.NewRequirement(v1alpha1.LabelENIConfig, corev1.NodeSelectorOpExists),
 	)
 	return it
@@ -84,6 +85,14 @@ func withoutPodNetwork(it *cloudprovider.InstanceType) *cloudprovider.InstanceTy
 	}
 	it.Requirements.Add(scheduling.NewRequirement(v1alpha1.LabelENIConfig, corev1.NodeSelectorOpExists))
 	return it
+}
+
+// prefixDelegation of nodes of a type, as they are launched where nothing is short.
+func prefixDelegation(network *v1alpha1.PodNetwork, geometry podcapacity.Geometry) v1alpha1.Toggle {
+	if network.Spec.Addressing.PrefixDelegation == v1alpha1.Disabled || !geometry.PrefixCapable {
+		return v1alpha1.Disabled
+	}
+	return v1alpha1.Enabled
 }
 
 func policy(ctx context.Context, network *v1alpha1.PodNetwork, nodeClass instancetype.NodeClass) podcapacity.Policy {

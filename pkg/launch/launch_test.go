@@ -341,7 +341,7 @@ func TestGroupsAreHomogeneousAndCheapestFirst(t *testing.T) {
 		lo.Map(groups, func(g launch.Group, _ int) []string { return g.Names() }))
 	require.Equal(t, map[string]string{
 		v1alpha1.LabelPodNetwork: "default", v1alpha1.LabelMaxPods: "110", v1alpha1.LabelENIs: "3", v1alpha1.LabelIPsPerENI: "10",
-		v1alpha1.LabelAllocation: "Dynamic", v1alpha1.LabelAgent: "Dovetail",
+		v1alpha1.LabelAllocation: "Dynamic", v1alpha1.LabelAgent: "Dovetail", v1alpha1.LabelPrefixDelegation: "Enabled",
 	}, groups[2].Labels())
 
 	claim.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{
@@ -371,6 +371,9 @@ func TestOfferingsNameEachENIConfigAndWithholdFullPodSubnets(t *testing.T) {
 			if o.Requirements.Has(v1alpha1.LabelENIConfig) {
 				name = o.Requirements.Get(v1alpha1.LabelENIConfig).Any()
 			}
+			if o.Requirements.Get(v1alpha1.LabelMaxPods).Has("20") && o.Requirements.Has(v1alpha1.LabelMaxPods) {
+				name += " single addresses"
+			}
 			available[o.Zone()+" "+name] = o.Available
 		}
 		return available
@@ -387,11 +390,13 @@ func TestOfferingsNameEachENIConfigAndWithholdFullPodSubnets(t *testing.T) {
 	ledger.MarkRefused("subnet-11", "InsufficientCidrBlocks")
 	full := maps.Clone(all)
 	full["us-east-1a us-east-1a-0"], full["us-east-1b us-east-1b-1"] = false, false
+	full["us-east-1a us-east-1a-0 single addresses"], full["us-east-1b us-east-1b-1 single addresses"] = true, true
 	listing := &offering.ResolveContext{}
 	require.Equal(t, full, list(testContext(), listing))
 	ledger.Observe(podnetwork.NewSnapshot("subnet-00", prefix("100.64.0.0/19"), nil, podnetwork.Reservations{}, time.Now()))
 	require.Equal(t, full, list(testContext(), listing), "one listing sees one state")
 	full["us-east-1a us-east-1a-0"] = true
+	delete(full, "us-east-1a us-east-1a-0 single addresses")
 	require.Equal(t, full, list(testContext(), &offering.ResolveContext{}), "the next sees the present one")
 
 	held := podnetwork.Place{Zone: zones[1], ENIConfig: "us-east-1b-1", Subnet: "subnet-11"}

@@ -91,6 +91,9 @@ func (i Instances) Create(ctx context.Context, nodeClass *ec2nodeclass.EC2NodeCl
 	if err != nil {
 		return nil, fmt.Errorf("finding the pod network of EC2NodeClass %s, %w", nodeClass.Name, err)
 	}
+	if h := holding(ctx); h != nil && h.singles {
+		network = withSingles(network)
+	}
 	if network == nil || network.Spec.Addressing.Allocation != v1alpha1.AllocationStatic {
 		return i.Provider.Create(ctx, nodeClass, claim, tags, instanceTypes)
 	}

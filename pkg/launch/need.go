@@ -40,6 +40,10 @@ func MostOf(ctx context.Context, network *v1alpha1.PodNetwork, instanceTypes clo
 }
 
 func need(ctx context.Context, network *v1alpha1.PodNetwork, label func(string) string, static bool) podcapacity.Need {
+	return nodeNeed(ctx, network, label, static).Most()
+}
+
+func nodeNeed(ctx context.Context, network *v1alpha1.PodNetwork, label func(string) string, static bool) podcapacity.NodeNeed {
 	number := func(key string) int {
 		value, err := strconv.Atoi(label(key))
 		if err != nil {
@@ -51,10 +55,11 @@ func need(ctx context.Context, network *v1alpha1.PodNetwork, label func(string) 
 		MaxPods:   number(v1alpha1.LabelMaxPods),
 		PodENIs:   number(v1alpha1.LabelENIs) - 1 - options.FromContext(ctx).ReservedENIs,
 		IPsPerENI: number(v1alpha1.LabelIPsPerENI),
-		Prefixes:  prefixCapable(label) && network.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled,
+		Prefixes: prefixCapable(label) && network.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled &&
+			label(v1alpha1.LabelPrefixDelegation) != string(v1alpha1.Disabled),
 		Static:    static,
 		WholeENIs: network.Spec.Agent == v1alpha1.AgentVPCCNI,
-	}.Most()
+	}
 }
 
 // prefixCapable tells by Karpenter's labels whether a type is Nitro or bare metal.

@@ -57,6 +57,8 @@ const (
 	ReasonAgentNotReady    = "AgentNotReady"
 	ReasonPodSubnetFull    = "PodSubnetFull"
 	ReasonPodSubnetRefused = "PodSubnetRefused"
+	// ReasonSingleAddresses: no /28s are left, and single addresses are offered in their place.
+	ReasonSingleAddresses = "SingleAddresses"
 )
 
 // ResolveOfferings never changes an offering in place: upstream caches them.
@@ -72,8 +74,10 @@ func (r *Offerings) ResolveOfferings(ctx context.Context, it *cloudprovider.Inst
 	case v.held != nil && !v.held.instanceTypes.Has(it.Name):
 		return nil
 	case v.held != nil:
-		out, _ := v.resolve(offerings, v.holdings())
+		out, _ := v.resolve(offerings, v.holdings(), nil)
 		return out
+	case v.singles: // they are offered as a way out only, on the types that would rather have prefixes
+		return nil
 	}
 	return v.types.get(ctx, it, v, offerings)
 }
@@ -101,7 +105,7 @@ func (r *Offerings) view(ctx context.Context, nodeClass offering.NodeClass, list
 }
 
 func (r *Offerings) newView(ctx context.Context, nodeClass offering.NodeClass) (*view, error) {
-	network, err := r.network(ctx, nodeClass)
+	network, err := r.network.of(ctx, nodeClass)
 	if err != nil || network == nil {
 		return &view{}, err
 	}
@@ -119,7 +123,8 @@ func (r *Offerings) newView(ctx context.Context, nodeClass offering.NodeClass) (
 			shape = append(shape, p.Zone, p.ENIConfig)
 		}
 	}
-	v.shape, v.noteShort = strings.Join(shape, "\x00"), r.ledger.NoteShort
+	v.shape, v.noteShort, v.modes = strings.Join(shape, "\x00"), r.ledger.NoteShort, listingModesOf(ctx)
+	_, v.singles = nodeClass.(singlesClass)
 	return v, nil
 }
 
@@ -141,6 +146,10 @@ type view struct {
 	shape     string
 	noteShort func()
 	fits      map[podcapacity.Need][]string
+	// singles: the listing is of a node class that OfSingles made.
+	singles bool
+	// modes that the listing has found, nil where nobody asks.
+	modes listingModes
 }
 
 type place struct {
@@ -166,11 +175,31 @@ func (v *view) verdicts(need podcapacity.Need) []string {
 		case !p.room.Fits(need):
 			out[i] = ReasonPodSubnetFull
 		}
-		if out[i] == ReasonPodSubnetFull || out[i] == ReasonPodSubnetRefused {
+		if short(out[i]) {
 			v.noteShort()
 		}
 	}
 	v.fits[need] = out
+	return out
+}
+
+// short tells that a verdict is for want of room.
+func short(verdict string) bool {
+	return verdict == ReasonPodSubnetFull || verdict == ReasonPodSubnetRefused
+}
+
+// wayOut tells of each place that has no room for /28s, by the verdicts, whether it has room for single addresses. It is nil where none has.
+func (v *view) wayOut(verdicts []string, singles podcapacity.Need) []bool {
+	var out []bool
+	for i, p := range v.places {
+		if !short(verdicts[i]) || !p.room.Fits(singles) {
+			continue
+		}
+		if out == nil {
+			out = make([]bool, len(v.places))
+		}
+		out[i] = true
+	}
 	return out
 }
 
@@ -192,11 +221,21 @@ type withheld struct {
 	zone, eniConfig, reason string
 }
 
-// resolve puts the verdicts on the offerings.
-func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string) (cloudprovider.Offerings, []withheld) {
+// wayOut of an instance type, where places have room for single addresses only.
+type wayOut struct {
+	places []bool
+	*modes
+}
+
+// resolve puts the verdicts on the offerings. Where there is a way out by single addresses, each offering says which of the two it is of:
+// who asks for a max-pods gets a node that has it.
+func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string, instead *wayOut) (cloudprovider.Offerings, []withheld) {
 	size := 0
 	for _, o := range offerings {
 		size += v.copies(o.Zone())
+		if instead != nil {
+			size += len(v.zones[o.Zone()]) + 1
+		}
 	}
 	all := make([]cloudprovider.Offering, 0, size)
 	out := make(cloudprovider.Offerings, 0, size)
@@ -220,18 +259,37 @@ func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string) (cl
 			if rank >= len(here[i]) {
 				continue
 			}
-			place, verdict := v.places[here[i][rank]], verdicts[here[i][rank]]
-			add(o, verdict == "").Requirements = with(o.Requirements, place.requirement)
-			if o.Available && verdict != "" {
-				missing = append(missing, withheld{place.Zone, place.ENIConfig, verdict})
+			at := here[i][rank]
+			place, reason := v.places[at], verdicts[at]
+			named := add(o, reason == "")
+			named.Requirements = with(o.Requirements, place.requirement)
+			if instead != nil {
+				named.Requirements = with(named.Requirements, instead.prefixes...)
+				if instead.places[at] {
+					reason = ReasonSingleAddresses
+				}
+			}
+			if o.Available && reason != "" {
+				missing = append(missing, withheld{place.Zone, place.ENIConfig, reason})
+			}
+		}
+	}
+	// Single addresses come after all of them.
+	for i, o := range offerings {
+		for _, at := range here[i] {
+			if instead != nil && instead.places[at] {
+				single := add(o, true)
+				single.Requirements = with(with(o.Requirements, v.places[at].requirement), instead.singles...)
+				single.CapacityOverride = instead.fewer
 			}
 		}
 	}
 	for i, o := range offerings {
-		if len(here[i]) > 0 && !v.byLabel {
+		if len(here[i]) > 0 && !v.byLabel && instead == nil {
 			continue
 		}
-		// A node whose ENIConfig is gone must still find its instance type here: otherwise Karpenter would replace it.
+		// A node whose ENIConfig is gone, or that has another max-pods, must still find its instance type here: otherwise Karpenter
+		// would replace it.
 		add(o, false)
 		if o.Available && len(here[i]) == 0 {
 			missing = append(missing, withheld{zone: o.Zone(), reason: ReasonNoENIConfig})
@@ -249,8 +307,10 @@ func (v *view) copies(zone string) int {
 }
 
 // with copies the map and shares the requirements in it.
-func with(requirements scheduling.Requirements, one *scheduling.Requirement) scheduling.Requirements {
+func with(requirements scheduling.Requirements, more ...*scheduling.Requirement) scheduling.Requirements {
 	out := maps.Clone(requirements)
-	out[one.Key] = one
+	for _, one := range more {
+		out[one.Key] = one
+	}
 	return out
 }

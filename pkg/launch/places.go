@@ -38,6 +38,8 @@ func PlacesOf(network *v1alpha1.PodNetwork) [][]podnetwork.Place {
 type held struct {
 	places        []podnetwork.Place
 	instanceTypes sets.Set[string]
+	// singles: the node gets single addresses in place of /28s.
+	singles bool
 }
 
 type heldKey struct{}
@@ -46,7 +48,12 @@ type heldKey struct{}
 // the places that it holds room in are available. Upstream lists instance types once more within its Create. By then the
 // launch's own room is set aside, and would look taken.
 func Holding(ctx context.Context, places []podnetwork.Place, instanceTypes []string) context.Context {
-	return context.WithValue(ctx, heldKey{}, &held{places, sets.New(instanceTypes...)})
+	return context.WithValue(ctx, heldKey{}, &held{places: places, instanceTypes: sets.New(instanceTypes...)})
+}
+
+// HoldingSingles is Holding for a launch with single addresses.
+func HoldingSingles(ctx context.Context, places []podnetwork.Place, instanceTypes []string) context.Context {
+	return context.WithValue(ctx, heldKey{}, &held{places: places, instanceTypes: sets.New(instanceTypes...), singles: true})
 }
 
 func holding(ctx context.Context) *held {

@@ -17,7 +17,7 @@ import (
 
 var unavailableOfferings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 	Name: "dovetail_unavailable_offerings",
-	Help: "Offerings that EC2 has and the pod network cannot serve, by reason: NoENIConfig, NoPodENI, AgentNotReady, PodSubnetFull, PodSubnetRefused.",
+	Help: "Offerings that EC2 has and the pod network cannot serve, by reason: NoENIConfig, NoPodENI, AgentNotReady, PodSubnetFull, PodSubnetRefused, SingleAddresses (these are offered instead).",
 }, []string{"pod_network", "zone", "eni_config", "reason"})
 
 func init() { crmetrics.Registry.MustRegister(unavailableOfferings) }
@@ -46,11 +46,15 @@ type entry struct {
 	shape        string
 	base         cloudprovider.Offerings
 	verdicts     []string
+	wayOut       []bool
 
 	network   string
 	need      podcapacity.Need
 	offerings cloudprovider.Offerings
 	missing   []withheld
+	// singles where places are short, and modes where that is a way out.
+	singles SingleAddresses
+	modes   *modes
 }
 
 // of a node class. Those that were not listed for long are forgotten.
@@ -91,14 +95,36 @@ func (r *resolvedTypes) get(ctx context.Context, it *cloudprovider.InstanceType,
 		return base
 	}
 	verdicts := v.verdicts(need)
-	if !same || !slices.Equal(e.base, base) || !slices.Equal(e.verdicts, verdicts) {
+	var out []bool
+	var singles SingleAddresses
+	if slices.ContainsFunc(verdicts, short) {
+		if same && slices.ContainsFunc(e.verdicts, short) {
+			singles = e.singles
+		} else {
+			singles, _ = SinglesOf(ctx, v.network, it)
+		}
+		if (singles.Need != podcapacity.Need{}) {
+			out = v.wayOut(verdicts, singles.Need)
+		}
+	}
+	if !same || !slices.Equal(e.base, base) || !slices.Equal(e.verdicts, verdicts) || !slices.Equal(e.wayOut, out) {
 		if known {
 			e.count(-1)
 		}
-		e = &entry{instanceType: it, shape: v.shape, base: slices.Clone(base), verdicts: verdicts, network: v.network.Name, need: need}
-		e.offerings, e.missing = v.resolve(base, verdicts)
+		e = &entry{
+			instanceType: it, shape: v.shape, base: slices.Clone(base), verdicts: verdicts, wayOut: out, network: v.network.Name, need: need, singles: singles,
+		}
+		var instead *wayOut
+		if out != nil {
+			e.modes = modesOf(it, singles)
+			instead = &wayOut{out, e.modes}
+		}
+		e.offerings, e.missing = v.resolve(base, verdicts, instead)
 		e.count(1)
 		r.types[it.Name] = e
+	}
+	if e.modes != nil && v.modes != nil {
+		v.modes[it.Name] = e.modes
 	}
 	return slices.Clone(e.offerings)
 }

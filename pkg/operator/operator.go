@@ -83,13 +83,14 @@ func New(ctx context.Context, core *coreoperator.Operator) (*Operator, error) {
 		return nil, err
 	}
 	awsoperator.SetupIndexers(ctx, core.Manager)
+	instanceTypes := launch.Lister{Provider: p.instanceType}
 	return &Operator{
 		Operator: core, aws: api, providers: p, LaunchTemplates: p.launchTemplate, UnavailableOfferings: p.unavailableOfferings,
 		CloudProvider: &cloudprovider.CloudProvider{
-			CloudProvider: awscloudprovider.New(launch.Listings{Provider: p.instanceType}, p.instance, core.EventRecorder, core.GetClient(), p.ami, p.securityGroup,
+			CloudProvider: awscloudprovider.New(launch.Listings{Provider: instanceTypes}, p.instance, core.EventRecorder, core.GetClient(), p.ami, p.securityGroup,
 				p.capacityReservation, p.placementGroup, core.InstanceTypeStore, p.caBundle),
 			Client:        core.GetClient(),
-			InstanceTypes: p.instanceType,
+			InstanceTypes: instanceTypes,
 			Network:       network,
 			Recorder:      core.EventRecorder,
 			PodSubnets:    p.podSubnets,

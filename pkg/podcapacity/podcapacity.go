@@ -112,6 +112,12 @@ func Compute(g Geometry, p Policy) Result {
 	return result
 }
 
+// SingleMaxPods is what max-pods becomes when a node that was to have a /28 in each slot gets a single address there instead: all
+// else that lowers it lowers both alike.
+func SingleMaxPods(maxPods, podENIs, ipsPerENI int) int {
+	return min(maxPods, max(podENIs, 0)*max(ipsPerENI-1, 0)+hostNetworkPods)
+}
+
 // KubeReservedMemoryMiB is what the EKS AMIs reserve for the kubelet and the container runtime.
 func KubeReservedMemoryMiB(maxPods int) int { return 11*maxPods + 255 }
 

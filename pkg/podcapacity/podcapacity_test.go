@@ -108,6 +108,11 @@ func TestComputeNeverGivesMorePodsThanAddressesNorFewerPrefixesThanPodsNeed(t *t
 			require.GreaterOrEqual(t, r.Prefixes*podcapacity.AddressesPerPrefix+2, r.MaxPods)
 			require.LessOrEqual(t, r.Prefixes, r.PodENIs*(g.IPsPerENI-1))
 		}
+		if r.PodENIs > 0 {
+			singles := p
+			singles.PrefixDelegation = false
+			require.Equal(t, podcapacity.Compute(g, singles).MaxPods, podcapacity.SingleMaxPods(r.MaxPods, r.PodENIs, g.IPsPerENI))
+		}
 		lower := p
 		lower.ReservedENIs++
 		require.LessOrEqual(t, podcapacity.Compute(g, lower).MaxPods, r.MaxPods)

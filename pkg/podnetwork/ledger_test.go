@@ -59,7 +59,7 @@ func TestANodesWholeNeedIsSetAsideUntilItHoldsIt(t *testing.T) {
 
 	_, refused := l.Reserve(t.Context(), request("two", seven, "a"))
 	require.Len(t, refused, 1)
-	require.Equal(t, "14 /28 blocks free, 8 of them set aside for nodes, 7 needed and 1 that single addresses may spoil: a subnet CIDR reservation of type prefix would keep them apart", refused[0].Reason)
+	require.Equal(t, "14 /28 blocks free, 8 of them set aside for nodes, 7 needed and 1 that single addresses may spoil: a subnet CIDR reservation of type prefix would keep them apart; 138 single addresses free", refused[0].Reason)
 
 	// The node's ENI took an address in the first block, which AWS's own addresses had spoilt before, and one prefix.
 	eni := podnetwork.ENI{Instance: "i-1", Addresses: []netip.Prefix{netip.MustParsePrefix("100.64.0.9/32")}, Prefixes: prefixes("100.64.0.16/28")}

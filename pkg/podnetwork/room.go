@@ -47,9 +47,19 @@ func (r Room) left() Charge {
 	return Charge{Blocks: r.Free.Blocks - r.Aside.Blocks, Addresses: r.Free.Addresses - r.Aside.Addresses}
 }
 
+// refusedPrefixes is EC2's code for a subnet without a free /28. It says nothing of single addresses.
+const refusedPrefixes = "InsufficientCidrBlocks"
+
+func (r Room) refuses(need podcapacity.Need) bool {
+	return r.Refused != "" && (r.Refused != refusedPrefixes || need.Prefixes > 0)
+}
+
+// Single is how many addresses are free and not set aside, whether they lie in free blocks or not.
+func (r Room) Single() int { return max(r.left().Addresses, 0) }
+
 // Nodes is how many nodes of such a need find room, were they to come now.
 func (r Room) Nodes(need podcapacity.Need) int {
-	if r.Refused != "" {
+	if r.refuses(need) {
 		return 0
 	}
 	charge, left := chargeOf(need, r.Apart), r.left()
@@ -73,7 +83,7 @@ func (r Room) Explain(need podcapacity.Need) string {
 	if !r.Known {
 		return "EC2 does not show it: does it exist?"
 	}
-	if r.Refused != "" {
+	if r.refuses(need) {
 		return fmt.Sprintf("EC2 refused addresses of it with %s lately", r.Refused)
 	}
 	charge, left := chargeOf(need, r.Apart), r.left()
@@ -83,6 +93,9 @@ func (r Room) Explain(need podcapacity.Need) string {
 	text := fmt.Sprintf("%d /28 blocks free, %d of them set aside for nodes, %d needed", r.Free.Blocks, r.Aside.Blocks, need.Prefixes)
 	if spoilt := charge.Blocks - need.Prefixes; spoilt > 0 {
 		text += fmt.Sprintf(" and %d that single addresses may spoil: a subnet CIDR reservation of type prefix would keep them apart", spoilt)
+	}
+	if single := r.Single(); single > 0 {
+		text += fmt.Sprintf("; %d single addresses free", single)
 	}
 	return text
 }

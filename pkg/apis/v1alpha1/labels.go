@@ -17,6 +17,10 @@ const (
 	// LabelAgent says who serves addresses on the node, an AgentKind: what its PodNetwork said at launch. The DaemonSets of both go by
 	// it. Nodes that older controllers launched have no such label, and Dovetail's agent serves them.
 	LabelAgent = Group + "/agent"
+	// LabelPrefixDelegation says what the node was launched with, a Toggle. Disabled: its agent takes single addresses only, for as
+	// long as the node lives, whatever its PodNetwork says, because nothing else is set aside for it. Nodes that older controllers
+	// launched have no such label, and go by their PodNetwork.
+	LabelPrefixDelegation = Group + "/prefix-delegation"
 )
 
 // Annotations on NodeClaims that say what a node was launched with. max-pods is a label.
@@ -66,5 +70,5 @@ const (
 
 // Labels lists every label of Dovetail's own domain, for registration as well-known.
 func Labels() []string {
-	return []string{LabelPodNetwork, LabelMaxPods, LabelENIs, LabelIPsPerENI, LabelAllocation, LabelAgent}
+	return []string{LabelPodNetwork, LabelMaxPods, LabelENIs, LabelIPsPerENI, LabelAllocation, LabelAgent, LabelPrefixDelegation}
 }

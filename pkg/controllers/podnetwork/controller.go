@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
@@ -37,6 +38,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
+	"github.com/dovetail-dev/dovetail/pkg/launch"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
@@ -264,15 +266,28 @@ func setConditions(network *v1alpha1.PodNetwork, resolution podnetwork.Resolutio
 	}
 }
 
+// ReasonSingleAddresses of ConditionCapacityAvailable: some pod subnets have no /28 left, and nodes get single addresses there.
+const ReasonSingleAddresses = "SingleAddresses"
+
 func setCapacity(conditions status.ConditionSet, network *v1alpha1.PodNetwork) {
-	singles := network.Spec.Addressing.PrefixDelegation == v1alpha1.Disabled
-	room := lo.ContainsBy(network.Status.Zones, func(z v1alpha1.ZoneStatus) bool {
-		return z.FreePrefixes > z.CommittedPrefixes || singles && z.FreeAddresses > z.CommittedAddresses
+	disabled := network.Spec.Addressing.PrefixDelegation == v1alpha1.Disabled
+	blocks := func(z v1alpha1.ZoneStatus) bool { return z.FreePrefixes > z.CommittedPrefixes }
+	addresses := func(z v1alpha1.ZoneStatus) bool { return z.FreeAddresses > z.CommittedAddresses }
+	fallback := lo.Filter(network.Status.Zones, func(z v1alpha1.ZoneStatus, _ int) bool {
+		return launch.FallsBack(network) && !blocks(z) && addresses(z)
 	})
-	if room {
+	switch {
+	case len(fallback) > 0:
+		conditions.SetTrueWithReason(v1alpha1.ConditionCapacityAvailable, ReasonSingleAddresses, fmt.Sprintf(
+			"no free /28 that is not set aside for a node is left in %s: nodes are launched with single addresses there, and a lower max-pods",
+			strings.Join(lo.Map(fallback, func(z v1alpha1.ZoneStatus, _ int) string {
+				return podnetwork.Place{Zone: z.Zone, ENIConfig: z.ENIConfig, Subnet: z.Subnet}.String()
+			}), ", ")))
+	case lo.ContainsBy(network.Status.Zones, func(z v1alpha1.ZoneStatus) bool { return blocks(z) || disabled && addresses(z) }):
 		conditions.SetTrue(v1alpha1.ConditionCapacityAvailable)
-		return
+	default:
+		conditions.SetFalse(v1alpha1.ConditionCapacityAvailable, "PodSubnetsFull", lo.Ternary(len(network.Status.Zones) == 0,
+			"no zone has a usable ENIConfig", lo.Ternary(disabled || launch.FallsBack(network), "no pod subnet has a free address that is not set aside for a node",
+				"no pod subnet has a free /28 that is not set aside for a node")))
 	}
-	conditions.SetFalse(v1alpha1.ConditionCapacityAvailable, "PodSubnetsFull", lo.Ternary(len(network.Status.Zones) == 0,
-		"no zone has a usable ENIConfig", lo.Ternary(singles, "no pod subnet has a free address that is not set aside for a node", "no pod subnet has a free /28 that is not set aside for a node")))
 }

@@ -396,8 +396,15 @@ func testFull(w *world) {
 	w.updateENIConfig("us-east-1a", func(s *eniconfig.ENIConfigSpec) { s.Subnet = full })
 	network = w.reconcile("default")
 	require.Len(w, network.Status.Zones, 1)
+	requireCondition(w, network, v1alpha1.ConditionCapacityAvailable, metav1.ConditionTrue, podnetwork.ReasonSingleAddresses)
+	require.Contains(w, network.StatusConditions().Get(v1alpha1.ConditionCapacityAvailable).Message, "pod subnet "+full+" (zone us-east-1a, ENIConfig us-east-1a)")
+
+	network.Spec.Agent = v1alpha1.AgentVPCCNI
+	require.NoError(w, w.Update(w.Context(), network))
+	network = w.reconcile("default")
 	requireCondition(w, network, v1alpha1.ConditionCapacityAvailable, metav1.ConditionFalse, "PodSubnetsFull")
 
+	network.Spec.Agent = v1alpha1.AgentDovetail
 	network.Spec.Addressing.PrefixDelegation = v1alpha1.Disabled
 	require.NoError(w, w.Update(w.Context(), network))
 	network = w.reconcile("default")
