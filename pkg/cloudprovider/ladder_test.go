@@ -45,9 +45,9 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*v1alpha1.PodNetwork)
-		// subnets of ENIConfigs that are named ZONE-N. EC2 refuses addresses of those of refused.
-		subnets map[string]string
-		refused string
+		// subnets of ENIConfigs that are named ZONE-N. EC2 has refused those of one, with a code.
+		subnets       map[string]string
+		refused, code string
 		// selector is the pod's; default zone a.
 		selector map[string]string
 		// told of each ENIConfig, and why offerings are withheld.
@@ -79,9 +79,17 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 			told: map[string]string{"us-east-1a-0": "0 /28 blocks free"},
 		},
 		{
-			name: "EC2 refuses what seems to be there", change: byLabel, subnets: map[string]string{"us-east-1a-0": roomy}, refused: "us-east-1a-0",
-			reasons: []string{launch.ReasonPodSubnetRefused},
-			told:    map[string]string{"us-east-1a-0": "EC2 refused addresses of it with InsufficientCidrBlocks lately"},
+			name: "a pod subnet has single addresses, and too few /28s", change: byLabel,
+			subnets: map[string]string{"us-east-1a-0": "100.64.0.0/25"}, reasons: []string{launch.ReasonSingleAddresses},
+		},
+		{
+			name: "EC2 refuses /28s that seem to be there", change: byLabel, subnets: map[string]string{"us-east-1a-0": roomy},
+			refused: "us-east-1a-0", code: "InsufficientCidrBlocks", reasons: []string{launch.ReasonSingleAddresses},
+		},
+		{
+			name: "EC2 refuses addresses that seem to be there", change: byLabel, subnets: map[string]string{"us-east-1a-0": roomy},
+			refused: "us-east-1a-0", code: "InsufficientFreeAddressesInSubnet", reasons: []string{launch.ReasonPodSubnetRefused},
+			told: map[string]string{"us-east-1a-0": "EC2 refused addresses of it with InsufficientFreeAddressesInSubnet lately"},
 		},
 		{
 			name: "single addresses are asked for, and there are too few",
@@ -109,7 +117,7 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 				require.NoError(t, p.PodSubnets.Ensure(r.ctx(), ids[eniConfig]))
 			}
 			if test.refused != "" {
-				p.PodSubnets.Ledger.MarkRefused(ids[test.refused], "InsufficientCidrBlocks")
+				p.PodSubnets.Ledger.MarkRefused(ids[test.refused], test.code)
 			}
 			r.nodePool("default")
 			selector := test.selector
