@@ -55,7 +55,7 @@ type NodeMigrationSpec struct {
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:XValidation:message="must be a number from 1, or a percentage from 1% to 100%; to hold the migration set spec.paused",rule="type(self) == int ? int(self) >= 1 : string(self).matches('^([1-9][0-9]?|100)%$')"
 	// +optional
-	MaxUnavailable intstr.IntOrString `json:"maxUnavailable,omitempty"`
+	MaxUnavailable intstr.IntOrString `json:"maxUnavailable,omitempty,omitzero"`
 
 	// Cordon says when a node is closed to new pods. Draining: when its turn comes, so pods of the first nodes may come up on nodes that
 	// are emptied later, and move again. All: each node at the start, so that pods move once; what is evicted, and what starts meanwhile,
@@ -77,7 +77,7 @@ type NodeMigrationSpec struct {
 
 	// +kubebuilder:default={}
 	// +optional
-	Timeouts MigrationTimeouts `json:"timeouts,omitempty"`
+	Timeouts MigrationTimeouts `json:"timeouts,omitempty,omitzero"`
 
 	// Paused begins no further node and evicts no further pod. Nodes stay as they are.
 	// +optional
@@ -127,13 +127,13 @@ type MigrationTimeouts struct {
 	// +kubebuilder:default="15m"
 	// +kubebuilder:validation:XValidation:message="must be between 1s and 24h",rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')"
 	// +optional
-	Eviction metav1.Duration `json:"eviction,omitempty"`
+	Eviction metav1.Duration `json:"eviction,omitempty,omitzero"`
 	// PodsPending is how long a pod that replaces an evicted one, or that could run on a node that the migration keeps cordoned, may
 	// wait before nothing further is evicted.
 	// +kubebuilder:default="5m"
 	// +kubebuilder:validation:XValidation:message="must be between 1s and 24h",rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')"
 	// +optional
-	PodsPending metav1.Duration `json:"podsPending,omitempty"`
+	PodsPending metav1.Duration `json:"podsPending,omitempty,omitzero"`
 }
 
 // Condition types of a NodeMigration.

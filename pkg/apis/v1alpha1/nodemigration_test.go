@@ -30,6 +30,13 @@ func TestTheAPIServerDefaultsAndValidatesNodeMigrations(t *testing.T) {
 			Timeouts:         v1alpha1.MigrationTimeouts{Eviction: metav1.Duration{Duration: 15 * time.Minute}, PodsPending: metav1.Duration{Duration: 5 * time.Minute}},
 		}, got.Spec)
 	})
+	t.Run("a program that leaves fields as they are gets the defaults too", func(t *testing.T) {
+		got := &v1alpha1.NodeMigration{ObjectMeta: metav1.ObjectMeta{Name: "typed"}}
+		got.Spec.NodeSelector.MatchLabels = map[string]string{"a": "b"}
+		require.NoError(t, c.Create(t.Context(), got))
+		require.Equal(t, intstr.FromInt32(1), got.Spec.MaxUnavailable)
+		require.Equal(t, 15*time.Minute, got.Spec.Timeouts.Eviction.Duration)
+	})
 	t.Run("good objects are taken", func(t *testing.T) {
 		for name, spec := range map[string]string{
 			"expression":  `nodeSelector: {matchExpressions: [{key: karpenter.sh/nodepool, operator: DoesNotExist}]}`,

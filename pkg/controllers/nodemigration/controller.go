@@ -150,8 +150,10 @@ func (c *Controller) Reconcile(ctx context.Context, migration *v1alpha1.NodeMigr
 	if !migration.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, c.end(ctx, migration)
 	}
+	stored := migration.DeepCopy()
 	if controllerutil.AddFinalizer(migration, v1alpha1.FinalizerNodeMigration) {
-		if err := c.Client.Update(ctx, migration); err != nil {
+		// A patch: an update would write the user's durations anew, which is another generation of the spec.
+		if err := c.Client.Patch(ctx, migration, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
 			return reconcile.Result{}, ignoreOutdated(fmt.Errorf("adding the finalizer of NodeMigration %s, %w", migration.Name, err))
 		}
 	}
@@ -254,8 +256,9 @@ func (c *Controller) end(ctx context.Context, migration *v1alpha1.NodeMigration)
 		}
 	}
 	forget(migration.Name)
+	stored := migration.DeepCopy()
 	controllerutil.RemoveFinalizer(migration, v1alpha1.FinalizerNodeMigration)
-	return client.IgnoreNotFound(c.Client.Update(ctx, migration))
+	return ignoreOutdated(c.Client.Patch(ctx, migration, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})))
 }
 
 // ignoreOutdated lets the newer object, which is coming, wake the controller again.

@@ -85,6 +85,7 @@ func testBudget(w *world) {
 	w.migrate(func(s *v1alpha1.NodeMigrationSpec) { s.MaxUnavailable = intstr.FromString("50%") })
 	done := w.await(v1alpha1.MigrationComplete, v1alpha1.ReasonCompleted)
 
+	require.Equal(w, int64(1), done.Generation, "somebody wrote the spec, its defaults too")
 	require.Equal(w, int32(2), most.Load())
 	require.Equal(w, int32(2), done.Status.MaxUnavailable)
 	require.Equal(w, v1alpha1.MigratedNodes{Total: 5, Done: 5}, done.Status.Nodes)

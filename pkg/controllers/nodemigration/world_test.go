@@ -296,8 +296,6 @@ func (w *world) migrate(change ...func(*v1alpha1.NodeMigrationSpec)) {
 	w.Helper()
 	migration := &v1alpha1.NodeMigration{ObjectMeta: metav1.ObjectMeta{Name: "old"}}
 	migration.Spec.NodeSelector.MatchLabels = map[string]string{group: "old"}
-	migration.Spec.MaxUnavailable = intstr.FromInt32(1)
-	migration.Spec.Timeouts = v1alpha1.MigrationTimeouts{Eviction: metav1.Duration{Duration: time.Hour}, PodsPending: metav1.Duration{Duration: time.Hour}}
 	for _, f := range change {
 		f(&migration.Spec)
 	}
