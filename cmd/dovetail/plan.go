@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,8 @@ import (
 type planOptions struct {
 	cluster      *cli.Cluster
 	file, output string
+	dir          string
+	force        bool
 	reservedENIs int
 }
 
@@ -35,7 +38,8 @@ pod costs, and how many addresses today's nodes take of the pod subnets.
 It only reads, and needs neither Dovetail nor Karpenter in the cluster. What it may not read, it says and leaves out. Without a
 PodNetwork it plans for one with an empty spec. It exits with 2 when a finding would do harm.`,
 		Example: `  dovetail plan
-  dovetail plan -f podnetwork.yaml -o html >plan.html`,
+  dovetail plan -f podnetwork.yaml -o html >plan.html
+  dovetail plan --write manifests`,
 		Args: cobra.MaximumNArgs(1), SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			report, err := opts.plan(cmd, args)
@@ -43,6 +47,9 @@ PodNetwork it plans for one with an empty spec. It exits with 2 when a finding w
 				return err
 			}
 			if err := opts.write(cmd.OutOrStdout(), report); err != nil {
+				return err
+			}
+			if err := opts.writeManifests(report); err != nil {
 				return err
 			}
 			if report.Harm {
@@ -54,7 +61,9 @@ PodNetwork it plans for one with an empty spec. It exits with 2 when a finding w
 	opts.cluster.AddFlags(cmd.Flags())
 	flags := cmd.Flags()
 	flags.StringVarP(&opts.file, "filename", "f", "", "file with a PodNetwork, and ENIConfigs if you like, that are not applied yet")
-	flags.StringVarP(&opts.output, "output", "o", "", "json, or nothing for people")
+	flags.StringVarP(&opts.output, "output", "o", "", "json, html (one page for a browser), or nothing for people")
+	flags.StringVar(&opts.dir, "write", "", "directory to write the manifests to apply into")
+	flags.BoolVar(&opts.force, "force", false, "let --write overwrite files")
 	flags.IntVar(&opts.reservedENIs, "reserved-enis", 0, "the controller's setting: ENIs of each instance that pods do not get")
 	return cmd
 }
@@ -68,8 +77,8 @@ func (harmful) Error() string { return "the plan would do harm" }
 func (harmful) ExitCode() int { return 2 }
 
 func (o *planOptions) plan(cmd *cobra.Command, args []string) (plan.Report, error) {
-	if o.output != "" && o.output != "json" {
-		return plan.Report{}, fmt.Errorf("-o %s: the only other output is json", o.output)
+	if !slices.Contains([]string{"", "json", "html"}, o.output) {
+		return plan.Report{}, fmt.Errorf("-o %s: choose json or html", o.output)
 	}
 	if o.reservedENIs < 0 {
 		return plan.Report{}, fmt.Errorf("--reserved-enis %d must not be negative", o.reservedENIs)
@@ -101,13 +110,27 @@ func (o *planOptions) plan(cmd *cobra.Command, args []string) (plan.Report, erro
 }
 
 func (o *planOptions) write(w io.Writer, report plan.Report) error {
-	if o.output == "json" {
+	switch o.output {
+	case "html":
+		return report.HTML(w)
+	case "json":
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(report)
 	}
 	report.Print(w, podnetwork.Drawing{Width: widthOf(w)})
 	return nil
+}
+
+func (o *planOptions) writeManifests(report plan.Report) error {
+	if o.dir == "" {
+		return nil
+	}
+	files, err := report.Manifests()
+	if err != nil {
+		return err
+	}
+	return plan.Write(o.dir, files, o.force)
 }
 
 // embeddedTypes stand for EC2's where there are no AWS credentials.

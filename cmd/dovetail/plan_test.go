@@ -160,6 +160,13 @@ func TestAPlanForAClusterWithoutDovetail(t *testing.T) {
 	t.Log("\n" + out)
 	require.Contains(t, out, "Nodes that Karpenter does not own")
 
+	dir := filepath.Join(t.TempDir(), "manifests")
+	out, err = run(t, "plan", "-o", "html", "--write", dir)
+	require.NoError(t, err)
+	require.Contains(t, out, "<svg")
+	_, err = run(t, "plan", "-f", filepath.Join(dir, "podnetwork.yaml"), "--write", dir)
+	require.ErrorContains(t, err, "--force overwrites it")
+
 	t.Run("without AWS", func(t *testing.T) {
 		withoutCredentials(t)
 		out, err := run(t, "plan")
@@ -186,7 +193,7 @@ func TestAPlanForAnExhaustedVPC(t *testing.T) {
 	require.Equal(t, 3, report.NodePools[0].Nodes)
 	require.Len(t, report.Subnets, 6)
 
-	// An address in one zone, and the PodNetwork from a file.
+	// The PodNetwork from a file.
 	file := filepath.Join(t.TempDir(), "network.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("# mine\n---\napiVersion: dovetail.dev/v1alpha1\nkind: PodNetwork\nmetadata: {name: default}\nspec: {provision: {cidrs: [192.168.0.0/16]}}\n"), 0o600))
 	report, err = e.plan("-f", file)
