@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/karpenter-provider-aws/pkg/operator/options"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +32,22 @@ const (
 	tight = "100.64.0.0/28" // 11 addresses, none of them in a block that is whole
 )
 
+type ladderTest struct {
+	name   string
+	change func(*v1alpha1.PodNetwork)
+	// subnets of ENIConfigs that are named ZONE-N. EC2 has refused those of one, with a code.
+	subnets       map[string]string
+	refused, code string
+	// selector is the pod's; default zone a.
+	selector map[string]string
+	// reservedENIs are left to others.
+	reservedENIs int
+	// told of each ENIConfig, or instead, and why offerings are withheld.
+	told    map[string]string
+	instead string
+	reasons []string
+}
+
 // TestEachStepOfTheLadderIsToldOnThePod has pods that must go to zone a. Where a step of the ladder helps, nothing is told; where
 // none is left, the pod's event and the metrics say what each pod subnet lacks.
 func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
@@ -42,18 +59,7 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 
 	zoneA := map[string]string{corev1.LabelTopologyZone: "us-east-1a"}
 	byLabel := func(n *v1alpha1.PodNetwork) { n.Spec.ENIConfigs.NodeLabel = v1alpha1.LabelENIConfig }
-	tests := []struct {
-		name   string
-		change func(*v1alpha1.PodNetwork)
-		// subnets of ENIConfigs that are named ZONE-N. EC2 has refused those of one, with a code.
-		subnets       map[string]string
-		refused, code string
-		// selector is the pod's; default zone a.
-		selector map[string]string
-		// told of each ENIConfig, and why offerings are withheld.
-		told    map[string]string
-		reasons []string
-	}{
+	tests := []ladderTest{
 		{name: "the first ENIConfig has /28s", change: byLabel, subnets: map[string]string{"us-east-1a-0": roomy}},
 		{
 			name: "another ENIConfig of the zone has /28s", change: byLabel,
@@ -101,6 +107,18 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 			told: map[string]string{"us-east-1a-0": "11 addresses free, 0 of them set aside for nodes, 20 needed"},
 		},
 	}
+	tests = append(tests, ladderTest{
+		name: "nobody would serve the node", subnets: map[string]string{"us-east-1a-0": roomy}, reasons: []string{launch.ReasonAgentNotReady},
+		change: func(n *v1alpha1.PodNetwork) {
+			byLabel(n)
+			n.StatusConditions().SetFalse(v1alpha1.ConditionAgentReady, "VPCCNIMissing", "there is no DaemonSet aws-node")
+		},
+		instead: "nobody would give its pods addresses: there is no DaemonSet aws-node",
+	}, ladderTest{
+		name: "the instance types have no ENI for pods", change: byLabel, subnets: map[string]string{"us-east-1a-0": roomy}, reservedENIs: 2,
+		selector: map[string]string{corev1.LabelInstanceTypeStable: "m5.large"}, reasons: []string{launch.ReasonNoPodENI},
+		instead: "instance types m5.large have no network interface for pods: allow others",
+	})
 	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRegion(t, config)
@@ -131,7 +149,8 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 			r.clock.Step(time.Minute)
 			recorder := record.NewFakeRecorder(10)
 			look := pendingpods.NewController(pendingpods.Params{Client: r.Client, Provider: p, Recorder: events.NewRecorder(recorder), Clock: r.clock})
-			_, err := look.Reconcile(r.ctx())
+			ctx := options.ToContext(r.ctx(), &options.Options{ClusterName: "test", VMMemoryOverheadPercent: 0.075, ReservedENIs: test.reservedENIs})
+			_, err := look.Reconcile(ctx)
 			require.NoError(t, err)
 
 			close(recorder.Events)
@@ -141,7 +160,7 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 			}
 			require.Equal(t, test.reasons, reasonsWithheld(t, r.network.Name))
 			waiting := gaugeOf(t, "dovetail_pods_without_addresses", r.network.Name)
-			if len(test.told) == 0 {
+			if len(test.told) == 0 && test.instead == "" {
 				require.Empty(t, told)
 				require.Empty(t, waiting)
 				return
@@ -149,6 +168,7 @@ func TestEachStepOfTheLadderIsToldOnThePod(t *testing.T) {
 			require.Len(t, told, 1)
 			require.Len(t, waiting, 1)
 			require.True(t, strings.HasPrefix(told[0], "Warning "+pendingpods.ReasonNoPodAddresses+" no node is launched on pod network "+r.network.Name+": "), told[0])
+			require.Contains(t, told[0], test.instead)
 			for _, eniConfig := range eniConfigs {
 				place := fmt.Sprintf("pod subnet %s (zone %s, ENIConfig %s): ", ids[eniConfig], eniConfig[:len("us-east-1a")], eniConfig)
 				if why, blamed := test.told[eniConfig]; blamed {
