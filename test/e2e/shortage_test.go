@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 		}
 		return workload, err
 	}
-	var anywhere, pinned scenario.Workload
+	var anywhere, pinned, scattered scenario.Workload
 	if !step(t, "the pod network tells the three apart", func(ctx context.Context, t *testing.T) {
 		require.NoError(t, sandbox.UsePodSubnets(ctx, podNetwork, subnets))
 		require.NoError(t, sandbox.WaitPodSubnets(ctx, podNetwork, subnets, func(zone v1alpha1.ZoneStatus) bool {
@@ -72,6 +73,20 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 		}
 		t.Logf("all run after %s", time.Since(start))
 	})
+	step(t, "pods that must go to the fragmented zone run there, on nodes of single addresses and fewer pods", func(ctx context.Context, t *testing.T) {
+		start := time.Now()
+		var err error
+		scattered, err = deploy(ctx, "scattered", 30, fragmented)
+		require.NoError(t, err)
+		require.NoError(t, sandbox.WaitRunning(ctx, scattered, nil))
+		t.Logf("all run after %s", time.Since(start))
+		perSubnet, err := sandbox.PodsPerSubnet(ctx, scattered)
+		require.NoError(t, err)
+		for _, subnet := range perSubnet {
+			require.Equal(t, subnet.ID == subnets.ByZone[fragmented], subnet.Pods > 0, subnet.ID)
+		}
+		requireSingleAddresses(ctx, t, fragmented)
+	})
 	step(t, "pods that must go to the full zone wait, and are told which subnet is full", func(ctx context.Context, t *testing.T) {
 		var err error
 		pinned, err = deploy(ctx, "pinned", 10, full)
@@ -90,4 +105,27 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 		require.NoError(t, sandbox.WaitRunning(ctx, pinned, nil))
 		t.Logf("after %s", time.Since(start))
 	})
+}
+
+// requireSingleAddresses: the nodes of a zone have no /28, and everybody says of them how many pods that allows.
+func requireSingleAddresses(ctx context.Context, t *testing.T, zone string) {
+	t.Helper()
+	nodes, err := sandbox.Nodes(ctx)
+	require.NoError(t, err)
+	found := 0
+	for _, node := range nodes {
+		if node.Zone != zone {
+			continue
+		}
+		found++
+		calculated, err := sandbox.CalculatedMaxPods(ctx, node.Type, false)
+		require.NoError(t, err)
+		require.Equal(t, calculated, node.MaxPods, node.Type)
+		require.Equal(t, calculated, node.UserDataMaxPods, node.Type)
+		require.Equal(t, strconv.Itoa(calculated), node.Labels[v1alpha1.LabelMaxPods], node.Type)
+		require.Equal(t, "Disabled", node.Labels[v1alpha1.LabelPrefixDelegation])
+		require.Zero(t, node.Prefixes())
+		t.Logf("a %s takes %d pods", node.Type, calculated)
+	}
+	require.NotZero(t, found)
 }

@@ -165,7 +165,7 @@ func (s *Sandbox) readMaxPods(ctx context.Context, result *MaxPods, pod *corev1.
 	}
 	result.Capacity, result.Allocatable, result.UserData = node.MaxPods, node.Allocatable, node.UserDataMaxPods
 	result.Label, result.Prefixes, result.ReservedMemoryMiB = node.Labels[v1alpha1.LabelMaxPods], node.Prefixes(), node.ReservedMemory>>20
-	result.Calculated, err = s.CalculatedMaxPods(ctx, node.Type)
+	result.Calculated, err = s.CalculatedMaxPods(ctx, node.Type, true)
 	return err
 }
 

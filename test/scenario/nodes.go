@@ -184,9 +184,10 @@ func (s *Sandbox) userDataMaxPods(ctx context.Context, instanceID string) (int, 
 	return MaxPodsOfUserData(aws.ToString(out.UserData.Value))
 }
 
-// CalculatedMaxPods asks the command-line tool, which computes offline, for the max-pods of an instance type.
-func (s *Sandbox) CalculatedMaxPods(ctx context.Context, instanceType string) (int, error) {
-	out, err := s.dovetail(ctx, "max-pods", "--instance-type", instanceType, "--custom-networking", "--prefix-delegation")
+// CalculatedMaxPods asks the command-line tool, which computes offline, for the max-pods of an instance type, with
+// prefixes or with single addresses.
+func (s *Sandbox) CalculatedMaxPods(ctx context.Context, instanceType string, prefixes bool) (int, error) {
+	out, err := s.dovetail(ctx, "max-pods", "--instance-type", instanceType, "--custom-networking", "--prefix-delegation="+strconv.FormatBool(prefixes))
 	if err != nil {
 		return 0, err
 	}
@@ -227,7 +228,7 @@ func (s *Sandbox) CheckNodes(ctx context.Context, nodes []Node) error {
 				}
 			}
 		}
-		calculated, err := s.CalculatedMaxPods(ctx, node.Type)
+		calculated, err := s.CalculatedMaxPods(ctx, node.Type, true)
 		if err != nil {
 			return err
 		}
