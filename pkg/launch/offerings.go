@@ -227,6 +227,21 @@ type wayOut struct {
 	*modes
 }
 
+// usual offering in a place: it says that it is none of single addresses. The reason why it is withheld becomes that those are offered instead.
+func (w *wayOut) usual(o *cloudprovider.Offering, place int, reason string) string {
+	o.Requirements = with(o.Requirements, w.prefixes...)
+	if w.places[place] {
+		return ReasonSingleAddresses
+	}
+	return reason
+}
+
+// single makes of an offering one of single addresses.
+func (w *wayOut) single(o *cloudprovider.Offering, p place) {
+	o.Requirements = with(with(o.Requirements, p.requirement), w.singles...)
+	o.CapacityOverride = w.fewer
+}
+
 // resolve puts the verdicts on the offerings. Where there is a way out by single addresses, each offering says which of the two it is of:
 // who asks for a max-pods gets a node that has it.
 func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string, instead *wayOut) (cloudprovider.Offerings, []withheld) {
@@ -264,23 +279,19 @@ func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string, ins
 			named := add(o, reason == "")
 			named.Requirements = with(o.Requirements, place.requirement)
 			if instead != nil {
-				named.Requirements = with(named.Requirements, instead.prefixes...)
-				if instead.places[at] {
-					reason = ReasonSingleAddresses
-				}
+				reason = instead.usual(named, at, reason)
 			}
 			if o.Available && reason != "" {
 				missing = append(missing, withheld{place.Zone, place.ENIConfig, reason})
 			}
 		}
 	}
-	// Single addresses come after all of them.
-	for i, o := range offerings {
-		for _, at := range here[i] {
-			if instead != nil && instead.places[at] {
-				single := add(o, true)
-				single.Requirements = with(with(o.Requirements, v.places[at].requirement), instead.singles...)
-				single.CapacityOverride = instead.fewer
+	if instead != nil {
+		for i, o := range offerings {
+			for _, at := range here[i] {
+				if instead.places[at] {
+					instead.single(add(o, true), v.places[at])
+				}
 			}
 		}
 	}
