@@ -234,13 +234,14 @@ func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request, target string)
 
 func (c *Cloud) jsonOperations() map[string]func(*http.Request, []byte) (any, error) {
 	return map[string]func(*http.Request, []byte) (any, error){
-		"AmazonSSM.GetParameter":          jsonOperation(c.getParameter),
-		"AWSPriceListService.GetProducts": jsonOperation(c.getProducts),
-		"AmazonSQS.CreateQueue":           jsonOperation(c.createQueue),
-		"AmazonSQS.GetQueueUrl":           jsonOperation(c.getQueueURL),
-		"AmazonSQS.SendMessage":           jsonOperation(c.sendMessage),
-		"AmazonSQS.ReceiveMessage":        jsonOperation(c.receiveMessage),
-		"AmazonSQS.DeleteMessage":         jsonOperation(c.deleteMessage),
+		"AmazonSSM.GetParameter":                 jsonOperation(c.getParameter),
+		"ServiceQuotasV20190624.GetServiceQuota": jsonOperation(c.getServiceQuota),
+		"AWSPriceListService.GetProducts":        jsonOperation(c.getProducts),
+		"AmazonSQS.CreateQueue":                  jsonOperation(c.createQueue),
+		"AmazonSQS.GetQueueUrl":                  jsonOperation(c.getQueueURL),
+		"AmazonSQS.SendMessage":                  jsonOperation(c.sendMessage),
+		"AmazonSQS.ReceiveMessage":               jsonOperation(c.receiveMessage),
+		"AmazonSQS.DeleteMessage":                jsonOperation(c.deleteMessage),
 	}
 }
 

@@ -21,17 +21,18 @@ const (
 
 // serviceNames of the keys of operations.
 var serviceNames = map[string]string{
-	"AmazonSSM": "SSM", "AWSPriceListService": "Pricing", "AmazonSQS": "SQS", "iam": "IAM", "sts": "STS",
+	"AmazonSSM": "SSM", "AWSPriceListService": "Pricing", "AmazonSQS": "SQS", "iam": "IAM", "sts": "STS", "ServiceQuotasV20190624": "Service Quotas",
 }
 
 // serviceRemarks say what a call of another service does not do.
 var serviceRemarks = map[string]string{
-	"SSM GetParameter":      "parameters other than the images' of EKS and Bottlerocket, `recommended` or `latest` and dated",
-	"Pricing GetProducts":   "products other than on-demand Linux instances",
-	"SQS CreateQueue":       "attributes, and queues other than standard ones",
-	"SQS ReceiveMessage":    "attributes of messages but `SentTimestamp`",
-	"IAM CreateRole":        "what a role allows",
-	"STS GetCallerIdentity": "users: there is one",
+	"SSM GetParameter":               "parameters other than the images' of EKS and Bottlerocket, `recommended` or `latest` and dated",
+	"Pricing GetProducts":            "products other than on-demand Linux instances",
+	"Service Quotas GetServiceQuota": "quotas other than those of ENIs in a Region and of a VPC's IPv4 CIDR blocks",
+	"SQS CreateQueue":                "attributes, and queues other than standard ones",
+	"SQS ReceiveMessage":             "attributes of messages but `SentTimestamp`",
+	"IAM CreateRole":                 "what a role allows",
+	"STS GetCallerIdentity":          "users: there is one",
 }
 
 // otherServicesTable has a row for each call: its parameters are the members of the handler's input, others are refused.

@@ -17,6 +17,7 @@ import (
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/pricing"
 	pricingtypes "github.com/aws/aws-sdk-go-v2/service/pricing/types"
+	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -129,6 +130,20 @@ func TestSpotAndOnDemandPricesAreReadAsKarpenterReadsThem(t *testing.T) {
 	require.NotContains(t, onDemand, "m5.metal")
 	_, err := pricing.NewFromConfig(w.config).GetProducts(t.Context(), &pricing.GetProductsInput{ServiceCode: ptr("AmazonS3")})
 	requireError(t, err, "InvalidParameterException", "AmazonS3")
+}
+
+func TestServiceQuotasTellsWhatTheSimulatorHoldsTo(t *testing.T) {
+	w := newWorld(t)
+	api := servicequotas.NewFromConfig(w.config)
+	out, err := api.GetServiceQuota(t.Context(), &servicequotas.GetServiceQuotaInput{ServiceCode: ptr("vpc"), QuotaCode: ptr("L-DF5E4CA3")})
+	require.NoError(t, err)
+	require.InDelta(t, 5000, *out.Quota.Value, 0)
+	require.Equal(t, "Network interfaces per Region", *out.Quota.QuotaName)
+	out, err = api.GetServiceQuota(t.Context(), &servicequotas.GetServiceQuotaInput{ServiceCode: ptr("vpc"), QuotaCode: ptr("L-83CA0A9D")})
+	require.NoError(t, err)
+	require.InDelta(t, 5, *out.Quota.Value, 0)
+	_, err = api.GetServiceQuota(t.Context(), &servicequotas.GetServiceQuotaInput{ServiceCode: ptr("ec2"), QuotaCode: ptr("L-1216C47A")})
+	requireError(t, err, "NoSuchResourceException", "L-1216C47A")
 }
 
 func match(field, value string) pricingtypes.Filter {
