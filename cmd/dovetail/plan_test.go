@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -16,9 +17,11 @@ import (
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,7 +31,10 @@ import (
 
 	"github.com/dovetail-dev/dovetail/charts/chartstest"
 	"github.com/dovetail-dev/dovetail/pkg/apis"
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/plan"
+	"github.com/dovetail-dev/dovetail/pkg/plan/survey"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
@@ -192,6 +198,8 @@ func TestAPlanForAnExhaustedVPC(t *testing.T) {
 	require.Equal(t, []string{plan.ReasonNodeSubnetFull}, reasons(report, plan.Harm), "%+v", report.Findings)
 	require.Equal(t, 3, report.NodePools[0].Nodes)
 	require.Len(t, report.Subnets, 6)
+	require.Empty(t, report.Unread)
+	require.Equal(t, plan.Limit{Name: "IPv4 CIDR blocks of the VPC", Limit: 5, Used: 1, After: 2}, report.Quotas[1])
 
 	// The PodNetwork from a file.
 	file := filepath.Join(t.TempDir(), "network.yaml")
@@ -219,6 +227,61 @@ func TestAPlanForAnExhaustedVPC(t *testing.T) {
 	require.ErrorAs(t, err, new(harmful), "there is still no address for a replacement")
 	require.Equal(t, []string{plan.ReasonNodeSubnetFull}, reasons(report, plan.Harm))
 	require.Equal(t, pods, lo.FilterMap(report.Subnets, func(s plan.Subnet, _ int) (string, bool) { return s.ID, s.Role == plan.RolePods }))
+
+	// Somebody gives back a few addresses of each zone.
+	for _, id := range e.nodes {
+		enis, err := e.api.DescribeNetworkInterfaces(t.Context(), &ec2.DescribeNetworkInterfacesInput{Filters: []ec2types.Filter{{Name: awssdk.String("subnet-id"), Values: []string{id}}}})
+		require.NoError(t, err)
+		_, err = e.api.DeleteNetworkInterface(t.Context(), &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: enis.NetworkInterfaces[0].NetworkInterfaceId})
+		require.NoError(t, err)
+	}
+	report, err = e.plan()
+	require.NoError(t, err)
+	require.Empty(t, reasons(report, plan.Harm))
+	require.Empty(t, reasons(report, plan.Warning))
+	require.Equal(t, 511-1, report.Zones[0].Free.Prefixes)
+}
+
+// A cluster of 1,000 nodes and 20,000 pods behind a real API server, its VPC in the simulator: the whole command.
+func BenchmarkAPlanForALargeCluster(b *testing.B) {
+	server := httptest.NewServer(aws.New(aws.Options{}).Handler())
+	b.Cleanup(server.Close)
+	b.Setenv("AWS_ENDPOINT_URL", server.URL)
+	b.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+	b.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	config := chartstest.StartAPIServer(b)
+	config.QPS = -1
+	apis.Register(scheme.Scheme)
+	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	require.NoError(b, err)
+	require.NoError(b, c.Create(b.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}))
+	var all errgroup.Group
+	all.SetLimit(32)
+	for i := range 1000 {
+		all.Go(func() error {
+			name := fmt.Sprint("node-", i)
+			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelTopologyZone: planZones[i%3], corev1.LabelInstanceTypeStable: "m5.large"}}}
+			if err := c.Create(b.Context(), node); err != nil {
+				return err
+			}
+			for k := range 20 {
+				pod := pending(fmt.Sprintf("web-%d-%d", i, k))
+				pod.Spec.NodeName = name
+				if err := c.Create(b.Context(), pod); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(b, all.Wait())
+	for b.Loop() {
+		facts, err := survey.Read(b.Context(), survey.Params{Cluster: c, AWS: cli.AWS, InstanceTypes: embeddedTypes})
+		require.NoError(b, err)
+		report := plan.Make(facts)
+		require.Equal(b, 20_000, report.NodePools[0].Pods)
+		report.Print(io.Discard, podnetwork.Drawing{})
+	}
 }
 
 func TestAPlanWithOtherFlags(t *testing.T) {

@@ -18,11 +18,11 @@ import (
 )
 
 func (s *surveyor) readAWS(ctx context.Context) error {
-	if s.Params.AWS == nil {
+	if s.AWS == nil {
 		return errors.New("AWS was not to be asked")
 	}
 	s.facts.Region = s.region()
-	cfg, err := s.Params.AWS(ctx, s.facts.Region)
+	cfg, err := s.AWS(ctx, s.facts.Region)
 	if err != nil {
 		return err
 	}

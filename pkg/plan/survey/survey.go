@@ -60,8 +60,8 @@ func Read(ctx context.Context, params Params) (plan.Facts, error) {
 	if err := s.readAWS(ctx); err != nil {
 		s.unread("EC2: the VPC, its subnets and prices", err)
 	}
-	if len(s.facts.InstanceTypes) == 0 && s.Params.InstanceTypes != nil {
-		s.facts.InstanceTypes, s.facts.PricesFrom = s.Params.InstanceTypes(), s.PricesFrom
+	if len(s.facts.InstanceTypes) == 0 && s.InstanceTypes != nil {
+		s.facts.InstanceTypes, s.facts.PricesFrom = s.InstanceTypes(), s.PricesFrom
 	}
 	slices.SortFunc(s.facts.Unread, func(a, b plan.Unread) int { return strings.Compare(a.What, b.What) })
 	return s.facts, ctx.Err()
