@@ -242,7 +242,7 @@ func TestAPlanForAnExhaustedVPC(t *testing.T) {
 	require.Equal(t, 511-1, report.Zones[0].Free.Prefixes)
 }
 
-// A cluster of 1,000 nodes and 20,000 pods behind a real API server, its VPC in the simulator: the whole command.
+// A cluster of 1,000 nodes and 20,000 pods behind a real API server, its VPC in the simulator, without NodePools and without the ENIs of its nodes: reading the cluster, plan and text.
 func BenchmarkAPlanForALargeCluster(b *testing.B) {
 	server := httptest.NewServer(aws.New(aws.Options{}).Handler())
 	b.Cleanup(server.Close)
