@@ -245,13 +245,7 @@ func (w *wayOut) single(o *cloudprovider.Offering, p place) {
 // resolve puts the verdicts on the offerings. Where there is a way out by single addresses, each offering says which of the two it is of:
 // who asks for a max-pods gets a node that has it.
 func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string, instead *wayOut) (cloudprovider.Offerings, []withheld) {
-	size := 0
-	for _, o := range offerings {
-		size += v.copies(o.Zone())
-		if instead != nil {
-			size += len(v.zones[o.Zone()]) + 1
-		}
-	}
+	size := v.atMost(offerings, instead)
 	all := make([]cloudprovider.Offering, 0, size)
 	out := make(cloudprovider.Offerings, 0, size)
 	add := func(o *cloudprovider.Offering, available bool) *cloudprovider.Offering {
@@ -307,6 +301,17 @@ func (v *view) resolve(offerings cloudprovider.Offerings, verdicts []string, ins
 		}
 	}
 	return out, missing
+}
+
+// atMost is how many offerings resolve makes, or more.
+func (v *view) atMost(offerings cloudprovider.Offerings, instead *wayOut) (size int) {
+	for _, o := range offerings {
+		size += v.copies(o.Zone())
+		if instead != nil {
+			size += len(v.zones[o.Zone()]) + 1
+		}
+	}
+	return size
 }
 
 func (v *view) copies(zone string) int {
