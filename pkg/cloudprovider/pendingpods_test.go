@@ -87,7 +87,7 @@ func TestAPodThatWaitsForPodAddressesIsToldWhichSubnetsLackThem(t *testing.T) {
 func TestAPodWhoseSpreadConstraintsLeaveOnlyAFullZoneIsTold(t *testing.T) {
 	r := newRegion(t, chartstest.StartAPIServer(t))
 	require.NoError(t, r.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "default"}}))
-	full := r.podSubnet("us-east-1a", "us-east-1a", "100.64.0.0/25")
+	full := r.podSubnet("us-east-1a", "us-east-1a", "100.64.0.0/28") // 11 addresses: too few for a node of single addresses too
 	free := r.podSubnet("us-east-1b", "us-east-1b", "100.64.32.0/19")
 	other := r.podSubnet("us-east-1c", "us-east-1c", "100.64.64.0/19")
 	p := r.controller(time.Now().Add(-time.Minute))
@@ -116,5 +116,5 @@ func TestAPodWhoseSpreadConstraintsLeaveOnlyAFullZoneIsTold(t *testing.T) {
 	_, err = c.Reconcile(r.ctx())
 	require.NoError(t, err)
 	require.Len(t, recorder.Events, 1, "the others have two pods more than it")
-	require.Contains(t, <-recorder.Events, "pod subnet "+full+" (zone us-east-1a, ENIConfig us-east-1a): 6 /28 blocks free")
+	require.Contains(t, <-recorder.Events, "pod subnet "+full+" (zone us-east-1a, ENIConfig us-east-1a): 0 /28 blocks free")
 }
