@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+	"github.com/dovetail-dev/dovetail/pkg/provision"
 )
 
 //go:embed report.html.tmpl
@@ -51,23 +52,17 @@ func pictureOf(s Subnet) picture {
 		return picture{}
 	}
 	p := picture{Width: min(len(blocks), blockColumns) * blockSide, Height: (len(blocks) + blockColumns - 1) / blockColumns * blockSide}
-	first := cidr.Masked().Addr().As4()
-	number := uint32(first[0])<<24 | uint32(first[1])<<16 | uint32(first[2])<<8 | uint32(first[3])
 	for start := 0; start < len(blocks); {
 		end := start + 1
 		for end < len(blocks) && end%blockColumns != 0 && blocks[end] == blocks[start] {
 			end++
 		}
-		at := number + uint32(start)*blockAddresses //nolint:gosec // within the subnet
 		p.Runs = append(p.Runs, run{
 			X: start % blockColumns * blockSide, Y: start / blockColumns * blockSide, Width: (end-start)*blockSide - 1, Height: blockSide - 1,
 			Class: blockClasses[blocks[start]], Blocks: end - start,
-			First: netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(at >> 24), byte(at >> 16), byte(at >> 8), byte(at)}), podnetwork.BlockBits),
+			First: provision.Part(cidr.Masked(), podnetwork.BlockBits, start),
 		})
 		start = end
 	}
 	return p
 }
-
-// blockAddresses is the number of addresses in a block.
-const blockAddresses = 1 << (32 - podnetwork.BlockBits)

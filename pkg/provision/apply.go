@@ -42,5 +42,5 @@ func (in *Input) Subnet(a Action) *Subnet {
 
 // Ready tells whether EC2 takes the action now: a subnet needs the block that it is in.
 func (in *Input) Ready(a Action) bool {
-	return a.Kind != CreateSubnet || slices.ContainsFunc(in.VPC.Blocks, func(b Block) bool { return b.State == Associated && contains(b.CIDR, a.CIDR) })
+	return a.Kind != CreateSubnet || slices.ContainsFunc(in.VPC.Blocks, func(b Block) bool { return b.State == Associated && Contains(b.CIDR, a.CIDR) })
 }

@@ -58,8 +58,8 @@ func restrictedFor(primary netip.Prefix) []netip.Prefix {
 	return []netip.Prefix{tenNet, oneSevenTwo, oneNineTwo, benchmarking}
 }
 
-// contains tells whether inner lies in outer.
-func contains(outer, inner netip.Prefix) bool {
+// Contains tells whether inner lies in outer.
+func Contains(outer, inner netip.Prefix) bool {
 	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 }
 
@@ -95,7 +95,7 @@ func (p *planner) blocks() {
 // haveBlock tells whether a block of the VPC holds the CIDR, or is about to.
 func (p *planner) haveBlock(cidr netip.Prefix) bool {
 	for _, block := range p.in.VPC.Blocks {
-		if !contains(block.CIDR, cidr) {
+		if !Contains(block.CIDR, cidr) {
 			continue
 		}
 		switch block.State {
@@ -133,7 +133,7 @@ func (p *planner) checkBlock(cidr netip.Prefix) bool {
 	}
 	for _, table := range p.in.VPC.RouteTables {
 		for _, destination := range table.Destinations {
-			if contains(cidr, destination) {
+			if Contains(cidr, destination) {
 				p.refuse(ReasonCIDRRouted, "", "CIDR %s cannot join %s: route table %s has a route to %s, and AWS takes no block as large as the destination of a route, or larger; "+
 					"declare another range or remove the route", cidr, p.in.VPC.ID, table.ID, destination)
 				return false

@@ -22,7 +22,7 @@ func (p *planner) adoptable(s Subnet, cidrs []netip.Prefix) bool {
 
 // stray tells that a subnet lies in the CIDRs and is nobody's: no node subnet, and not tagged for a network.
 func (p *planner) stray(s Subnet, cidrs []netip.Prefix) bool {
-	return s.PodNetwork == "" && !p.nodes[s.ID] && slices.ContainsFunc(cidrs, func(c netip.Prefix) bool { return contains(c, s.CIDR) })
+	return s.PodNetwork == "" && !p.nodes[s.ID] && slices.ContainsFunc(cidrs, func(c netip.Prefix) bool { return Contains(c, s.CIDR) })
 }
 
 // existing returns the zone's pod subnet in the CIDRs: its own before one to adopt.
@@ -33,7 +33,7 @@ func (p *planner) existing(zone string, cidrs []netip.Prefix) *Subnet {
 		if s.Zone != zone {
 			continue
 		}
-		if p.own(*s) && slices.ContainsFunc(cidrs, func(c netip.Prefix) bool { return contains(c, s.CIDR) }) {
+		if p.own(*s) && slices.ContainsFunc(cidrs, func(c netip.Prefix) bool { return Contains(c, s.CIDR) }) {
 			return s
 		}
 		if adopt == nil && p.adoptable(*s, cidrs) {
@@ -76,7 +76,7 @@ func (p *planner) room(cidrs []netip.Prefix) (netip.Prefix, bool) {
 			continue
 		}
 		for i := range 1 << (p.in.SubnetBits - cidr.Bits()) {
-			candidate := part(cidr, p.in.SubnetBits, i)
+			candidate := Part(cidr, p.in.SubnetBits, i)
 			if !slices.ContainsFunc(p.taken, candidate.Overlaps) {
 				return candidate, true
 			}
@@ -85,8 +85,8 @@ func (p *planner) room(cidrs []netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// part returns the block of a prefix length with this number in a CIDR.
-func part(cidr netip.Prefix, bits, number int) netip.Prefix {
+// Part returns the block of a prefix length with this number in a CIDR.
+func Part(cidr netip.Prefix, bits, number int) netip.Prefix {
 	a := cidr.Addr().As4()
 	n := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
 	n += uint32(number) << (32 - bits) //nolint:gosec // at most 2^12 blocks
@@ -131,12 +131,12 @@ func (p *planner) reserved(s Subnet) (missing []netip.Prefix) {
 	if !p.in.ReservePrefixes || bits > smallestReserved {
 		return nil
 	}
-	for _, cidr := range []netip.Prefix{part(s.CIDR, bits+1, 1), part(s.CIDR, bits+2, 1)} {
+	for _, cidr := range []netip.Prefix{Part(s.CIDR, bits+1, 1), Part(s.CIDR, bits+2, 1)} {
 		i := slices.IndexFunc(s.Reservations, func(r Reservation) bool { return r.CIDR.Overlaps(cidr) })
 		switch {
 		case i < 0:
 			missing = append(missing, cidr)
-		case s.Reservations[i].Explicit || !contains(s.Reservations[i].CIDR, cidr):
+		case s.Reservations[i].Explicit || !Contains(s.Reservations[i].CIDR, cidr):
 			p.refuse(ReasonReservationOverlaps, s.Zone, "subnet %s (%s): CIDR reservation %s (%s) overlaps %s, which is to be kept for prefixes: delete it (aws ec2 delete-subnet-cidr-reservation "+
 				"--subnet-cidr-reservation-id %s), or set spec.provision.reservePrefixes to false", s.ID, s.Zone, s.Reservations[i].ID, s.Reservations[i].CIDR, cidr, s.Reservations[i].ID)
 			return nil

@@ -4,7 +4,6 @@ package provisioning
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/smithy-go"
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/karpenter/pkg/events"
 
+	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/provision"
 )
@@ -113,7 +112,7 @@ func (c *Controller) delete(ctx context.Context, network *v1alpha1.PodNetwork) (
 	}
 	c.vpcs.forget(network)
 	vpc, err := c.vpcs.vpc(ctx, network, network.Status.Provision.VPC)
-	if codeOf(err) == "InvalidVpcID.NotFound" {
+	if eni.Code(err) == "InvalidVpcID.NotFound" {
 		return rest, nil
 	} else if err != nil {
 		return rest, err
@@ -162,7 +161,7 @@ func (c *Controller) deleteSubnets(ctx context.Context, network *v1alpha1.PodNet
 			c.did(ctx, network, "DeleteReservation", fmt.Sprintf("deleted the reservation of %s in pod subnet %s", r.CIDR, s.ID))
 		}
 		switch _, err := c.EC2.DeleteSubnet(ctx, &ec2.DeleteSubnetInput{SubnetId: aws.String(s.ID)}); {
-		case codeOf(err) == "DependencyViolation":
+		case eni.Code(err) == "DependencyViolation":
 			rest.add(ReasonInUse, inUsePoll, "pod subnet %s (%s, %s) is in use: EC2 does not delete it", s.ID, s.CIDR, s.Zone)
 		case err != nil && !gone(err):
 			return called("ec2:DeleteSubnet", err)
@@ -223,7 +222,7 @@ func (c *Controller) disassociate(ctx context.Context, network *v1alpha1.PodNetw
 	case provision.Associated, provision.Failed:
 		_, err := c.EC2.DisassociateVpcCidrBlock(ctx, &ec2.DisassociateVpcCidrBlockInput{AssociationId: aws.String(block.ID)})
 		switch {
-		case codeOf(err) == "InvalidCidrBlock.InUse":
+		case eni.Code(err) == "InvalidCidrBlock.InUse":
 			rest.add(ReasonInUse, inUsePoll, "CIDR %s is in use: EC2 does not take it from %s", block.CIDR, vpc.ID)
 			return nil
 		case err != nil && !gone(err):
@@ -248,15 +247,7 @@ func (c *Controller) tellLeft(ctx context.Context, network *v1alpha1.PodNetwork,
 	return c.patch(ctx, network, stored)
 }
 
-func codeOf(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		return api.ErrorCode()
-	}
-	return ""
-}
-
 // gone tells that what was to be deleted is not there.
 func gone(err error) bool {
-	return slices.Contains([]string{"InvalidSubnetID.NotFound", "InvalidSubnetCidrReservationID.NotFound", "InvalidVpcCidrBlockAssociationID.NotFound", "InvalidVpcCidrBlockAssociationIdError.NotFound"}, codeOf(err))
+	return slices.Contains([]string{"InvalidSubnetID.NotFound", "InvalidSubnetCidrReservationID.NotFound", "InvalidVpcCidrBlockAssociationID.NotFound", "InvalidVpcCidrBlockAssociationIdError.NotFound"}, eni.Code(err))
 }

@@ -105,7 +105,7 @@ func found(recorded *v1alpha1.ProvisionStatus, in provision.Input, plan provisio
 	for _, cidr := range lo.Uniq(append(cidrs, lo.Keys(lo.PickBy(made, func(_ string, m bool) bool { return m }))...)) {
 		entry := v1alpha1.ProvisionedCIDR{CIDR: cidr, Made: made[cidr]}
 		for _, block := range in.VPC.Blocks {
-			if parsed, err := netip.ParsePrefix(cidr); err == nil && block.CIDR.Bits() <= parsed.Bits() && block.CIDR.Contains(parsed.Addr()) {
+			if parsed, err := netip.ParsePrefix(cidr); err == nil && provision.Contains(block.CIDR, parsed) {
 				entry.State = block.State
 			}
 		}
