@@ -28,7 +28,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -76,7 +75,7 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 	if err := c.expose(crmetrics.Registry); err != nil {
 		return err
 	}
-	all := handler.EnqueueRequestsFromMapFunc(c.allNetworks)
+	all := handler.EnqueueRequestsFromMapFunc(podnetwork.Requests(c.Client, podnetwork.All))
 	return controllerruntime.NewControllerManagedBy(m).
 		Named("podnetwork").
 		For(&v1alpha1.PodNetwork{}).
@@ -99,23 +98,12 @@ func (c *Controller) readings(ctx context.Context, queue workqueue.TypedRateLimi
 				return
 			case <-c.PodSubnets.Changed():
 			}
-			for _, request := range c.allNetworks(ctx, nil) {
+			for _, request := range podnetwork.Requests(c.Client, podnetwork.All)(ctx, nil) {
 				queue.Add(request)
 			}
 		}
 	}()
 	return nil
-}
-
-func (c *Controller) allNetworks(ctx context.Context, _ client.Object) []reconcile.Request {
-	networks := &v1alpha1.PodNetworkList{}
-	if err := c.Client.List(ctx, networks); err != nil {
-		log.FromContext(ctx).Error(err, "listing PodNetworks")
-		return nil
-	}
-	return lo.Map(networks.Items, func(n v1alpha1.PodNetwork, _ int) reconcile.Request {
-		return reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&n)}
-	})
 }
 
 // Reconcile writes the network's status in one patch.

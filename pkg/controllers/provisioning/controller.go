@@ -34,6 +34,7 @@ import (
 	"sigs.k8s.io/karpenter/pkg/events"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/provision"
 )
 
@@ -89,7 +90,8 @@ func NewController(params Params) *Controller {
 
 // Register runs the controller in the manager, in the replica that leads.
 func (c *Controller) Register(_ context.Context, m manager.Manager) error {
-	all := handler.EnqueueRequestsFromMapFunc(c.allNetworks)
+	// Node classes and ENIConfigs may bear on each network that provisions.
+	all := handler.EnqueueRequestsFromMapFunc(podnetwork.Requests(c.Client, func(n *v1alpha1.PodNetwork) bool { return n.Spec.Provision != nil }))
 	return controllerruntime.NewControllerManagedBy(m).
 		Named("podnetwork.provisioning").
 		For(&v1alpha1.PodNetwork{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -105,18 +107,6 @@ var nodeSubnetsChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) b
 	return !ok || !same || !equality.Semantic.DeepEqual(before.Status.Subnets, after.Status.Subnets) ||
 		!equality.Semantic.DeepEqual(before.Labels, after.Labels) || before.AMIFamily() != after.AMIFamily()
 }}
-
-// allNetworks that provision: node classes and ENIConfigs may bear on each.
-func (c *Controller) allNetworks(ctx context.Context, _ client.Object) []reconcile.Request {
-	networks := &v1alpha1.PodNetworkList{}
-	if err := c.Client.List(ctx, networks); err != nil {
-		log.FromContext(ctx).Error(err, "listing PodNetworks")
-		return nil
-	}
-	return lo.FilterMap(networks.Items, func(n v1alpha1.PodNetwork, _ int) (reconcile.Request, bool) {
-		return reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&n)}, n.Spec.Provision != nil
-	})
-}
 
 // Reconcile does what the network lacks, until EC2 has to be waited for.
 func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork) (reconcile.Result, error) {

@@ -82,7 +82,7 @@ func NewController(params Params) *Controller {
 // Register runs the controller in the manager, in the replica that leads. A new node does not wake it: its agent makes the ENIs
 // with the groups that hold then.
 func (c *Controller) Register(_ context.Context, m manager.Manager) error {
-	all := handler.EnqueueRequestsFromMapFunc(c.allNetworks)
+	all := handler.EnqueueRequestsFromMapFunc(podnetwork.Requests(c.Client, podnetwork.All))
 	specChanged := builder.WithPredicates(predicate.GenerationChangedPredicate{})
 	return controllerruntime.NewControllerManagedBy(m).
 		Named("podnetwork.securitygroups").
@@ -90,17 +90,6 @@ func (c *Controller) Register(_ context.Context, m manager.Manager) error {
 		Watches(&eniconfig.ENIConfig{}, all, specChanged).
 		Watches(&corev1.Node{}, handler.Funcs{UpdateFunc: c.nodeChanged}).
 		Complete(reconcile.AsReconciler(m.GetClient(), c))
-}
-
-func (c *Controller) allNetworks(ctx context.Context, _ client.Object) []reconcile.Request {
-	networks := &v1alpha1.PodNetworkList{}
-	if err := c.Client.List(ctx, networks); err != nil {
-		log.FromContext(ctx).Error(err, "listing PodNetworks")
-		return nil
-	}
-	return lo.Map(networks.Items, func(n v1alpha1.PodNetwork, _ int) reconcile.Request {
-		return reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&n)}
-	})
 }
 
 // nodeChanged wakes the round of the node's network when the node selects another ENIConfig. A new node gets many labels, one after the
