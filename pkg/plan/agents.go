@@ -11,8 +11,6 @@ import (
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
-	coreprovisioning "sigs.k8s.io/karpenter/pkg/controllers/provisioning/scheduling"
-	"sigs.k8s.io/karpenter/pkg/scheduling"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
@@ -31,15 +29,10 @@ func (p *planner) vpcCNI() {
 	}
 	var both, none []string
 	for _, pool := range p.facts.NodePools {
-		ref := pool.Spec.Template.Spec.NodeClassRef
-		if !slices.ContainsFunc(p.nodeClasses, func(c ec2nodeclass.EC2NodeClass) bool { return ref != nil && c.Name == ref.Name }) {
+		if _, on := p.nodeClassOf(&pool); !on {
 			continue
 		}
-		launched := coreprovisioning.NewNodeClaimTemplate(&pool).Requirements
-		launched.Add(scheduling.NewLabelRequirements(map[string]string{
-			corev1.LabelOSStable: string(corev1.Linux), v1alpha1.LabelPodNetwork: network.Name, v1alpha1.LabelAgent: string(podnetwork.AgentOf(network)),
-		}).Values()...)
-		switch selected := vpccni.Selects(daemonSet, launched, pool.Spec.Template.Spec.Taints, scheduling.AllowUndefinedWellKnownLabels); {
+		switch selected := vpccni.SelectsLaunched(daemonSet, network, &pool); {
 		case selected && !serves:
 			both = append(both, pool.Name)
 		case !selected && serves:
@@ -111,7 +104,8 @@ func (p *planner) leftAlone() {
 	}
 	others := lo.FilterMap(p.facts.NodePools, func(pool karpv1.NodePool, _ int) (string, bool) {
 		ref := pool.Spec.Template.Spec.NodeClassRef
-		return pool.Name, ref == nil || !slices.ContainsFunc(p.nodeClasses, func(c ec2nodeclass.EC2NodeClass) bool { return c.Name == ref.Name }) && !slices.Contains(classes, ref.Name)
+		_, on := p.nodeClassOf(&pool)
+		return pool.Name, ref == nil || !on && !slices.Contains(classes, ref.Name)
 	})
 	if len(others) > 0 {
 		p.found.add(Info, ReasonOtherNodePools, "not on this pod network: NodePools "+some(others), "spec.nodeClassSelector does not select their EC2NodeClasses", "nothing, if that is meant")

@@ -59,11 +59,16 @@ type group struct {
 	most podcapacity.Need
 }
 
+// nodeClassOf a NodePool, if the network selects it.
+func (p *planner) nodeClassOf(pool *karpv1.NodePool) (ec2nodeclass.EC2NodeClass, bool) {
+	ref := pool.Spec.Template.Spec.NodeClassRef
+	return lo.Find(p.nodeClasses, func(c ec2nodeclass.EC2NodeClass) bool { return ref != nil && c.Name == ref.Name })
+}
+
 func (p *planner) pools() {
 	byPool := lo.GroupBy(p.inScope(), func(n Node) string { return n.NodePool })
 	for _, pool := range p.facts.NodePools {
-		ref := pool.Spec.Template.Spec.NodeClassRef
-		nodeClass, ok := lo.Find(p.nodeClasses, func(c ec2nodeclass.EC2NodeClass) bool { return ref != nil && c.Name == ref.Name })
+		nodeClass, ok := p.nodeClassOf(&pool)
 		if !ok {
 			continue
 		}

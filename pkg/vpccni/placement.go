@@ -12,10 +12,26 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	coreprovisioning "sigs.k8s.io/karpenter/pkg/controllers/provisioning/scheduling"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
+
+// SelectsLaunched tells whether a DaemonSet has a pod on the nodes that Karpenter launches on the network, for the NodePool or, where that is
+// nil, for any without requirements and taints of its own.
+func SelectsLaunched(daemonSet *appsv1.DaemonSet, network *v1alpha1.PodNetwork, pool *karpv1.NodePool) bool {
+	launched, taints := scheduling.NewRequirements(), []corev1.Taint(nil)
+	if pool != nil {
+		launched, taints = coreprovisioning.NewNodeClaimTemplate(pool).Requirements, pool.Spec.Template.Spec.Taints
+	}
+	launched.Add(scheduling.NewLabelRequirements(map[string]string{
+		corev1.LabelOSStable: string(corev1.Linux), v1alpha1.LabelPodNetwork: network.Name, v1alpha1.LabelAgent: string(podnetwork.AgentOf(network)),
+	}).Values()...)
+	return Selects(daemonSet, launched, taints, scheduling.AllowUndefinedWellKnownLabels)
+}
 
 // Selects tells whether a DaemonSet has a pod on nodes that these requirements and taints describe.
 func Selects(daemonSet *appsv1.DaemonSet, nodes scheduling.Requirements, taints []corev1.Taint, options ...option.Function[scheduling.CompatibilityOptions]) bool {

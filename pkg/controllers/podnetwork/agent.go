@@ -17,7 +17,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
-	coreprovisioning "sigs.k8s.io/karpenter/pkg/controllers/provisioning/scheduling"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
@@ -101,15 +100,14 @@ func (c *Controller) placement(ctx context.Context, found *agentFindings, networ
 		return err
 	}
 	for _, pool := range pools {
-		launched := withLabels(coreprovisioning.NewNodeClaimTemplate(&pool).Requirements, network)
-		selected := vpccni.Selects(daemonSet, launched, pool.Spec.Template.Spec.Taints, scheduling.AllowUndefinedWellKnownLabels)
+		selected := vpccni.SelectsLaunched(daemonSet, network, &pool)
 		if selected && !serves {
 			both = append(both, "nodes of NodePool "+pool.Name)
 		} else if !selected && serves {
 			none = append(none, "nodes of NodePool "+pool.Name)
 		}
 	}
-	if len(pools) == 0 && !serves && vpccni.Selects(daemonSet, withLabels(scheduling.NewRequirements(), network), nil, scheduling.AllowUndefinedWellKnownLabels) {
+	if len(pools) == 0 && !serves && vpccni.SelectsLaunched(daemonSet, network, nil) {
 		both = append(both, "new nodes")
 	}
 	nodes := &corev1.NodeList{}
@@ -145,14 +143,6 @@ func (c *Controller) placement(ctx context.Context, found *agentFindings, networ
 func some(names []string) string {
 	const shown = 3
 	return strings.Join(lo.Slice(names, 0, shown), ", ") + lo.Ternary(len(names) > shown, " and more", "")
-}
-
-// withLabels that a launch on the network gives, as requirements.
-func withLabels(requirements scheduling.Requirements, network *v1alpha1.PodNetwork) scheduling.Requirements {
-	requirements.Add(scheduling.NewLabelRequirements(map[string]string{
-		corev1.LabelOSStable: string(corev1.Linux), v1alpha1.LabelPodNetwork: network.Name, v1alpha1.LabelAgent: string(podnetwork.AgentOf(network)),
-	}).Values()...)
-	return requirements
 }
 
 // nodePools that launch with the node classes, by name.
