@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
 )
@@ -138,9 +138,7 @@ func newRow(name string, geometry podcapacity.Geometry, result podcapacity.Resul
 
 func write(out io.Writer, format string, rows []row) error {
 	if format == "json" {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(rows)
+		return cli.JSON(out, rows)
 	}
 	table := csv.NewWriter(out)
 	records := [][]string{{"instance_type", "vcpus", "enis", "ips_per_eni", "prefix_capable", "max_pods", "recommended"}}

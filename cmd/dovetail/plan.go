@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -114,9 +113,7 @@ func (o *planOptions) write(w io.Writer, report plan.Report) error {
 	case "html":
 		return report.HTML(w)
 	case "json":
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(report)
+		return cli.JSON(w, report)
 	}
 	report.Print(w, podnetwork.Drawing{Width: widthOf(w)})
 	return nil

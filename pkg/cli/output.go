@@ -27,11 +27,16 @@ func (o *Output) Write(w io.Writer, v any, text func(io.Writer)) error {
 		text(out)
 		return out.err
 	case "json":
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(v)
+		return JSON(w, v)
 	}
 	return fmt.Errorf("-o %s: the only other output is json", o.format)
+}
+
+// JSON writes v as every command does with -o json.
+func JSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
 }
 
 // errorKeeper remembers the first error, so that who prints line after line looks once.
