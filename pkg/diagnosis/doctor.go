@@ -20,6 +20,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
@@ -290,7 +291,7 @@ func nodes(i Installation) (found []Check) {
 		}
 	}
 	for _, what := range order {
-		found = append(found, Check{"nodes", ResultFailed, fmt.Sprintf("%s (%d: %s)", what, len(trouble[what]), enumerate(trouble[what])), "kubectl dovetail node status " + trouble[what][0]})
+		found = append(found, Check{"nodes", ResultFailed, fmt.Sprintf("%s (%d: %s)", what, len(trouble[what]), cli.Some(trouble[what])), "kubectl dovetail node status " + trouble[what][0]})
 	}
 	if len(found) == 0 && on > 0 {
 		found = append(found, Check{"nodes", ResultOK, fmt.Sprintf("%d on pod networks, all give addresses", on), ""})

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/karpenter/pkg/utils/resources"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
 )
 
@@ -263,18 +264,9 @@ func (s Situation) maxPods() (Finding, bool) {
 		return Finding{}, false
 	}
 	return Finding{
-		Cause: CauseMaxPodsReached, Message: "each node that the pod accepts runs as many pods as it may: " + enumerate(full),
+		Cause: CauseMaxPodsReached, Message: "each node that the pod accepts runs as many pods as it may: " + cli.Some(full),
 		Fix: "dovetail max-pods explains the number; a further node takes it when a NodePool fits the pod",
 	}, true
-}
-
-// enumerate at most five.
-func enumerate(names []string) string {
-	const most = 5
-	if more := len(names) - most; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), more)
-	}
-	return strings.Join(names, ", ")
 }
 
 func ready(pod *corev1.Pod) bool {

@@ -13,6 +13,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/vpccni"
 )
@@ -44,11 +45,11 @@ func (p *planner) vpcCNI() {
 		patch = err.Error()
 	}
 	if len(both) > 0 {
-		p.found.add(Harm, ReasonVPCCNIOnNodes, "aws-node selects the nodes that Dovetail's agent would serve: of "+counted(len(both), "NodePool")+", "+some(both),
+		p.found.add(Harm, ReasonVPCCNIOnNodes, "aws-node selects the nodes that Dovetail's agent would serve: of "+counted(len(both), "NodePool")+", "+cli.Some(both),
 			"two programs would manage the ENIs of one node; the controller launches no node before that is mended", "keep aws-node off the nodes of pod networks: "+patch)
 	}
 	if len(none) > 0 {
-		p.found.add(Harm, ReasonVPCCNINotOnNodes, "aws-node does not select the nodes that it is to serve: of "+counted(len(none), "NodePool")+", "+some(none), "their pods would have no addresses", "let it select them: "+patch)
+		p.found.add(Harm, ReasonVPCCNINotOnNodes, "aws-node does not select the nodes that it is to serve: of "+counted(len(none), "NodePool")+", "+cli.Some(none), "their pods would have no addresses", "let it select them: "+patch)
 	}
 	if !serves {
 		return
@@ -108,7 +109,7 @@ func (p *planner) leftAlone() {
 		return pool.Name, ref == nil || !on && !slices.Contains(classes, ref.Name)
 	})
 	if len(others) > 0 {
-		p.found.add(Info, ReasonOtherNodePools, "not on this pod network: NodePools "+some(others), "spec.nodeClassSelector does not select their EC2NodeClasses", "nothing, if that is meant")
+		p.found.add(Info, ReasonOtherNodePools, "not on this pod network: NodePools "+cli.Some(others), "spec.nodeClassSelector does not select their EC2NodeClasses", "nothing, if that is meant")
 	}
 	if unmanagedNodes > 0 {
 		p.found.add(Info, ReasonUnmanagedNodes, fmt.Sprintf("%s %s not Karpenter's and stay as they are", counted(unmanagedNodes, "node"), lo.Ternary(unmanagedNodes == 1, "is", "are")),

@@ -80,22 +80,6 @@ func (f findings) sorted() []Finding {
 	return f
 }
 
-// some of many names.
-func some(names []string) string {
-	const shown = 5
-	text := ""
-	for i, name := range names {
-		if i == shown {
-			return text + fmt.Sprintf(" and %d more", len(names)-shown)
-		}
-		if i > 0 {
-			text += ", "
-		}
-		text += name
-	}
-	return text
-}
-
 // counted is "1 node" or "3 nodes".
 func counted(n int, noun string) string {
 	if n == 1 {

@@ -13,6 +13,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	coreprovisioning "sigs.k8s.io/karpenter/pkg/controllers/provisioning/scheduling"
 
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
@@ -171,7 +172,7 @@ func (p *planner) judgeTypes(g group) {
 			severity = Warning
 		}
 		p.found.add(severity, ReasonTypesNotOffered,
-			fmt.Sprintf("%s would no longer launch %s: %s", pool, counted(len(none), "instance type"), some(lo.Map(append(used, lo.Without(none, used...)...), func(t PoolType, _ int) string { return t.Name }))),
+			fmt.Sprintf("%s would no longer launch %s: %s", pool, counted(len(none), "instance type"), cli.Some(lo.Map(append(used, lo.Without(none, used...)...), func(t PoolType, _ int) string { return t.Name }))),
 			"their default network card takes no ENI for pods besides the primary one", "nothing, if its other instance types do; else leave its EC2NodeClass out by spec.nodeClassSelector")
 	}
 	if len(fewer) > 0 {
@@ -181,7 +182,7 @@ func (p *planner) judgeTypes(g group) {
 		}
 		p.found.add(severity, ReasonFewerPods,
 			fmt.Sprintf("%s of %s would hold fewer pods a node than today: %s", counted(len(fewer), "instance type"), pool,
-				some(lo.Map(fewer, func(t PoolType, _ int) string { return fmt.Sprintf("%s %d instead of %d", t.Name, t.After, t.Now) }))),
+				cli.Some(lo.Map(fewer, func(t PoolType, _ int) string { return fmt.Sprintf("%s %d instead of %d", t.Name, t.After, t.Now) }))),
 			"one ENI less carries pods, and without Nitro no prefixes make up for it; or max-pods was above what Amazon EKS recommends",
 			"let the pool require dovetail.dev/max-pods of the size that you want, or set spec.maxPods.policy to Maximum")
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 )
 
 // cgnat is the shared address space of RFC 6598. AWS routes it within a VPC only.
@@ -30,7 +32,7 @@ func (p *planner) routes() {
 			return !ok
 		})
 		if len(without) > 0 && len(p.facts.VPC.RouteTables) > 0 {
-			p.found.add(Info, ReasonNoDefaultRoute, "node subnets without a default route: "+some(without),
+			p.found.add(Info, ReasonNoDefaultRoute, "node subnets without a default route: "+cli.Some(without),
 				"pods reach the internet with their node's address, by its subnet's route table", "nothing, where pods need no internet (VPC endpoints serve AWS's APIs)")
 		}
 		return

@@ -12,6 +12,7 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
@@ -317,9 +318,9 @@ func (p *planner) judgeNodeSubnets(accounts map[string]*account) {
 	if len(full) == 0 {
 		return
 	}
-	severity, what := Warning, "the node subnets of "+some(full)+" have no free address"
+	severity, what := Warning, "the node subnets of "+cli.Some(full)+" have no free address"
 	if len(full) == len(known) {
-		severity, what = Harm, "no node subnet has a free address ("+some(full)+")"
+		severity, what = Harm, "no node subnet has a free address ("+cli.Some(full)+")"
 	}
 	p.found.add(severity, ReasonNodeSubnetFull, what, "each replacement needs one address there before the old node gives back its own and those of its pods",
 		"free a few: let aws-node keep fewer warm addresses (kubectl -n kube-system set env daemonset aws-node -c aws-node WARM_IP_TARGET=1 MINIMUM_IP_TARGET=1), or scale a Deployment down for the time; or add a node subnet")
