@@ -166,11 +166,10 @@ func agents(i Installation) []Check {
 		}
 	}
 	if len(i.Agents) == 0 {
-		result := ResultFailed
 		if served == 0 && slices.ContainsFunc(i.PodNetworks, func(n v1alpha1.PodNetwork) bool { return podnetwork.AgentOf(&n) == v1alpha1.AgentVPCCNI }) {
 			return nil
 		}
-		return []Check{{what, result, "there is no DaemonSet of Dovetail's node agent", "helm upgrade --install the chart dovetail"}}
+		return []Check{{what, ResultFailed, "there is no DaemonSet of Dovetail's node agent", "helm upgrade --install the chart dovetail"}}
 	}
 	var found []Check
 	for _, d := range i.Agents {
