@@ -5,11 +5,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/awslabs/operatorpkg/status"
@@ -26,7 +24,7 @@ import (
 
 // readCapacity of the pod subnets, and says on notes when it is not from EC2 though nobody asked for that.
 func readCapacity(ctx context.Context, cluster client.Client, opts capacityOptions, notes io.Writer) (capacities, error) {
-	networks, err := podNetworks(ctx, cluster, opts.network)
+	networks, err := cli.PodNetworks(ctx, cluster, opts.network)
 	if err != nil {
 		return capacities{}, err
 	}
@@ -48,26 +46,6 @@ func readCapacity(ctx context.Context, cluster client.Client, opts capacityOptio
 		return capacities{}, fmt.Errorf("the pod subnets cannot be read from EC2, %w", err)
 	}
 	return found, found.read(ctx, cluster, reader, opts.showMap)
-}
-
-// podNetworks of the cluster by name, or the one that is asked for.
-func podNetworks(ctx context.Context, cluster client.Client, name string) ([]v1alpha1.PodNetwork, error) {
-	list := &v1alpha1.PodNetworkList{}
-	err := cluster.List(ctx, list)
-	switch {
-	case err != nil:
-		return nil, cli.Explain(err)
-	case len(list.Items) == 0:
-		return nil, errors.New("there is no PodNetwork in this cluster: the smallest one has an empty spec")
-	case name == "":
-		return list.Items, nil
-	}
-	one := lo.Filter(list.Items, func(n v1alpha1.PodNetwork, _ int) bool { return n.Name == name })
-	if len(one) == 0 {
-		names := lo.Map(list.Items, func(n v1alpha1.PodNetwork, _ int) string { return n.Name })
-		return nil, fmt.Errorf("there is no PodNetwork %s; there are %s", name, strings.Join(names, ", "))
-	}
-	return one, nil
 }
 
 // written by the controller.

@@ -6,7 +6,6 @@ package overview
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -58,16 +57,13 @@ var watched = []string{"PodNetwork", "ENIConfig", "EC2NodeClass", "NodePool", "N
 
 // Read the cluster.
 func Read(ctx context.Context, c client.Reader) (Overview, error) {
-	networks := &v1alpha1.PodNetworkList{}
-	if err := c.List(ctx, networks); err != nil {
-		return Overview{}, cli.Explain(err)
-	}
-	if len(networks.Items) == 0 {
-		return Overview{}, errors.New("there is no PodNetwork in this cluster: apply one (an empty spec uses the ENIConfigs named after the zones)")
+	networks, err := cli.PodNetworks(ctx, c, "")
+	if err != nil {
+		return Overview{}, err
 	}
 	o := Overview{}
-	for i := range networks.Items {
-		n := &networks.Items[i]
+	for i := range networks {
+		n := &networks[i]
 		ready := metav1.ConditionUnknown
 		root := n.StatusConditions().Root()
 		if root != nil {
