@@ -132,10 +132,11 @@ generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code, CRDs and the simulator'
 	$(GO) test ./pkg/sandbox/aws -run TestTheListsOfFiltersAreCurrent -update
 	$(GO) test ./pkg/sandbox/aws -run TestTheTableOfFidelityIsCurrent -update
 	$(GO) test ./pkg/agent -run TestThePageOfTheAgentIsCurrent -update
+	$(GO) test ./iam -run TestTheCloudFormationTemplateIsCurrent -update
 
 .PHONY: verify
 verify: generate ## Fail when generated files are not current.
-	@git diff --exit-code -- pkg/apis pkg/sandbox/aws charts/dovetail-crd docs || { echo "generated files are stale: run 'make generate' and commit the result"; exit 1; }
+	@git diff --exit-code -- pkg/apis pkg/sandbox/aws charts/dovetail-crd docs iam || { echo "generated files are stale: run 'make generate' and commit the result"; exit 1; }
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters.
