@@ -63,12 +63,15 @@ func newAccount(t *testing.T, latency simulator.Profile) *account {
 	group, err := a.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{VpcId: &a.vpc, GroupName: aws.String(role), Description: aws.String(role)})
 	require.NoError(t, err)
 	a.group = *group.GroupId
+	// A zone's /16 has prefixes for 512 nodes of 110 pods: 1,000 nodes find room in three. The others, three a zone, share one CIDR.
+	a.associate(t, "100.80.0.0/16")
 	for i, zone := range zones {
 		a.nodeSubnets = append(a.nodeSubnets, ec2nodeclass.Subnet{ID: a.subnet(t, zone, fmt.Sprintf("10.0.%d.0/18", 64*i)), Zone: zone, ZoneID: fmt.Sprint("use1-az", i+1)})
-		a.associate(t, fmt.Sprintf("100.%d.0.0/16", 64+i))
-		a.podSubnets[zone] = podSubnet{a.subnet(t, zone, fmt.Sprintf("100.%d.0.0/17", 64+i)), zone}
+		own := fmt.Sprintf("100.%d.0.0/16", 64+i)
+		a.associate(t, own)
+		a.podSubnets[zone] = podSubnet{a.subnet(t, zone, own), zone}
 		for j := range 3 {
-			a.podSubnets[fmt.Sprint(zone, "-", j)] = podSubnet{a.subnet(t, zone, fmt.Sprintf("100.%d.%d.0/19", 64+i, 128+32*j)), zone}
+			a.podSubnets[fmt.Sprint(zone, "-", j)] = podSubnet{a.subnet(t, zone, fmt.Sprintf("100.80.%d.0/20", 16*(3*i+j))), zone}
 		}
 	}
 	a.instanceProfile(t, iam.NewFromConfig(config))
