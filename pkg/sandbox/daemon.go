@@ -20,7 +20,6 @@ import (
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -138,7 +137,6 @@ func (d *daemon) startAWS(ctx context.Context) error {
 	}
 	d.cloud = aws.New(aws.Options{Region: Region, Latency: profile, Seed: time.Now().UnixNano()})
 	d.cloud.ReserveIDs(d.opts.layout().ids())
-	d.cloud.CreateRole(NodeRole)
 	if d.network, err = vpc.New(namespaceDir); err != nil {
 		return err
 	}
@@ -152,8 +150,8 @@ func (d *daemon) startAWS(ctx context.Context) error {
 	if err := d.opts.layout().build(ctx, api); err != nil {
 		return err
 	}
-	if err := buildNodeProfile(ctx, iam.NewFromConfig(d.config)); err != nil {
-		return err
+	if err := d.buildRoles(ctx); err != nil {
+		return fmt.Errorf("IAM roles: %w", err)
 	}
 	id, address, err := createEndpointENI(ctx, api)
 	if err != nil {

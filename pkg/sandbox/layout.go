@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/aws-sdk-go-v2/service/iam"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/vpc"
 )
@@ -22,9 +21,11 @@ const (
 	Region      = "us-east-1"
 	ClusterName = "dovetail-sandbox"
 	NodeRole    = "DovetailNodeRole-" + ClusterName
-	VPCID       = "vpc-0d0ec0de000000001"
-	GroupID     = "sg-0d0ec0de000000001"
-	serviceCIDR = "172.20.0.0/16"
+	// ControllerRole is what the controller may do.
+	ControllerRole = "DovetailControllerRole-" + ClusterName
+	VPCID          = "vpc-0d0ec0de000000001"
+	GroupID        = "sg-0d0ec0de000000001"
+	serviceCIDR    = "172.20.0.0/16"
 
 	publicSubnetID = "subnet-0d0ec0de000000f00"
 )
@@ -227,15 +228,6 @@ func (l layout) route(ctx context.Context, api *ec2.Client, input *ec2.CreateRou
 		}
 	}
 	return nil
-}
-
-// buildNodeProfile makes the instance profile of the managed node group.
-func buildNodeProfile(ctx context.Context, api *iam.Client) error {
-	if _, err := api.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: aws.String(systemProfile)}); err != nil {
-		return err
-	}
-	_, err := api.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String(systemProfile), RoleName: aws.String(NodeRole)})
-	return err
 }
 
 // createEndpointENI makes the ENI by which the API server is in the VPC, and returns its id and address.

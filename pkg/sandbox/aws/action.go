@@ -14,6 +14,7 @@ type request struct {
 	*Cloud
 	now    time.Time
 	dryRun bool
+	who    caller
 }
 
 // act is called when a request is found good, before its first effect. It ends a dry run.
@@ -117,7 +118,7 @@ func withoutIndexes(key string) string {
 }
 
 // callEC2 serves one request, but for its latency.
-func (c *Cloud) callEC2(form url.Values) (any, error) {
+func (c *Cloud) callEC2(form url.Values, token string) (any, error) {
 	name := form.Get("Action")
 	a, ok := c.actions[name]
 	if !ok {
@@ -126,6 +127,10 @@ func (c *Cloud) callEC2(form url.Values) (any, error) {
 	r := &request{Cloud: c, now: time.Now(), dryRun: form.Get("DryRun") == "true"}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var err error
+	if r.who, err = c.callerOf(token); err != nil {
+		return nil, err
+	}
 	if c.latency.RequestLimit && !c.buckets.allow(name, a.mutating, isUnfiltered(form), countInstances(form), r.now) {
 		return nil, errRequestLimit
 	}
@@ -194,6 +199,9 @@ func (c *Cloud) once(r *request, name string, a action, form url.Values) (any, e
 	}
 	in, err := a.decode(form)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.permit(name, a.mutating, in); err != nil {
 		return nil, err
 	}
 	if err := a.refuse(name, form); err != nil {

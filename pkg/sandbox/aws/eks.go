@@ -67,7 +67,12 @@ func (c *Cloud) serveEKS(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Lock()
 	cluster, ok := c.clusters[name]
+	err := c.authorizeService(sessionToken(r), "eks:DescribeCluster", c.arn("eks", "cluster/"+name))
 	c.mu.Unlock()
+	if err != nil {
+		writeJSONError(w, err)
+		return
+	}
 	if !ok {
 		writeJSONError(w, statusError(http.StatusNotFound, "ResourceNotFoundException", "No cluster found for name: %s.", name))
 		return

@@ -118,7 +118,7 @@ func (c *Cloud) serveEC2(w http.ResponseWriter, r *http.Request, s scope) {
 		if isRead {
 			sleep(r, wait.time) // what is read is as fresh as the reply; an effect may outlive its caller's patience
 		}
-		out, err = c.callEC2(form)
+		out, err = c.callEC2(form, sessionToken(r))
 		if !isRead {
 			sleep(r, wait.time)
 		}
@@ -221,6 +221,9 @@ func (c *Cloud) serveJSON(w http.ResponseWriter, r *http.Request, target string)
 		return
 	}
 	body, err := readBody(r)
+	if err == nil {
+		err = c.authorizeJSON(sessionToken(r), target, body)
+	}
 	var out any
 	if err == nil {
 		out, err = operation(r, body)

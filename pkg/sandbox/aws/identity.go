@@ -20,6 +20,7 @@ import (
 type role struct {
 	id, name, arn, path, document string
 	created                       time.Time
+	policies                      map[string]*policy // inline, by name
 }
 
 type instanceProfile struct {
@@ -38,6 +39,9 @@ func (c *Cloud) serveIdentity(w http.ResponseWriter, r *http.Request, service st
 		operations := map[string]func(url.Values) (any, error){
 			"iam/CreateRole":                    identityCall(c.createRole),
 			"iam/GetRole":                       identityCall(c.getRole),
+			"iam/PutRolePolicy":                 identityCall(c.putRolePolicy),
+			"iam/GetRolePolicy":                 identityCall(c.getRolePolicy),
+			"iam/DeleteRolePolicy":              identityCall(c.deleteRolePolicy),
 			"iam/CreateInstanceProfile":         identityCall(c.createProfile),
 			"iam/GetInstanceProfile":            identityCall(c.getProfile),
 			"iam/DeleteInstanceProfile":         identityCall(c.deleteProfile),
@@ -45,11 +49,13 @@ func (c *Cloud) serveIdentity(w http.ResponseWriter, r *http.Request, service st
 			"iam/ListInstanceProfiles":          identityCall(c.listProfiles),
 			"iam/AddRoleToInstanceProfile":      identityCall(c.addRole),
 			"iam/RemoveRoleFromInstanceProfile": identityCall(c.removeRole),
-			"sts/GetCallerIdentity":             identityCall(c.callerIdentity(r.Header.Get("X-Amz-Security-Token"))),
+			"sts/GetCallerIdentity":             identityCall(c.callerIdentity(sessionToken(r))),
 		}
 		if operation, ok := operations[service+"/"+action]; ok {
 			c.mu.Lock()
-			out, err = operation(form)
+			if err = c.authorizeIdentity(sessionToken(r), service, action, form); err == nil {
+				out, err = operation(form)
+			}
 			c.mu.Unlock()
 		} else {
 			err = clientError("InvalidAction", "The sandbox does not simulate the action %s of %s", action, service)
@@ -83,18 +89,14 @@ func identityCall[I, O any](handler func(*I) (*O, error)) func(url.Values) (any,
 	}
 }
 
-// callerIdentity tells who signed: an instance's role by the token of its credentials, else the account's one user.
+// callerIdentity tells who signed.
 func (c *Cloud) callerIdentity(token string) func(*struct{}) (*sts.GetCallerIdentityOutput, error) {
 	return func(*struct{}) (*sts.GetCallerIdentityOutput, error) {
-		arn, user := "arn:aws:iam::"+c.account+":user/sandbox", "AIDA0000000000SANDBOX"
-		if id, ok := strings.CutPrefix(token, roleTokenPrefix); ok {
-			i := c.instances.get(id)
-			if i == nil || i.profile == nil || i.profile.role == nil {
-				return nil, statusError(http.StatusForbidden, "InvalidClientTokenId", "The security token included in the request is invalid")
-			}
-			arn, user = "arn:aws:sts::"+c.account+":assumed-role/"+i.profile.role.name+"/"+id, i.profile.role.id+":"+id
+		caller, err := c.callerOf(token)
+		if err != nil {
+			return nil, err
 		}
-		return &sts.GetCallerIdentityOutput{Account: &c.account, Arn: &arn, UserId: &user}, nil
+		return &sts.GetCallerIdentityOutput{Account: &c.account, Arn: &caller.arn, UserId: &caller.userID}, nil
 	}
 }
 
@@ -112,7 +114,7 @@ func (c *Cloud) iamID(prefix string) string {
 	return id
 }
 
-// CreateRole makes an IAM role that EC2 may assume. What a role allows is not simulated.
+// CreateRole makes an IAM role that EC2 may assume. It allows nothing: see PutRolePolicy.
 func (c *Cloud) CreateRole(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,7 +129,7 @@ const ec2Trust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Princi
 func (c *Cloud) newRole(name, path, document string) *role {
 	ro := &role{
 		id: c.iamID("AROA"), name: name, path: path, document: document, created: time.Now().UTC().Truncate(time.Second),
-		arn: "arn:aws:iam::" + c.account + ":role" + path + name,
+		arn: "arn:aws:iam::" + c.account + ":role" + path + name, policies: map[string]*policy{},
 	}
 	c.roles[name] = ro
 	return ro
@@ -156,10 +158,17 @@ func pathOr(path *string) string {
 	return *path
 }
 
+func (c *Cloud) roleNamed(name *string) (*role, error) {
+	if ro := c.roles[awssdk.ToString(name)]; ro != nil {
+		return ro, nil
+	}
+	return nil, noEntity("The role with name %s cannot be found.", awssdk.ToString(name))
+}
+
 func (c *Cloud) getRole(in *struct{ RoleName *string }) (*iam.GetRoleOutput, error) {
-	ro := c.roles[awssdk.ToString(in.RoleName)]
-	if ro == nil {
-		return nil, noEntity("The role with name %s cannot be found.", awssdk.ToString(in.RoleName))
+	ro, err := c.roleNamed(in.RoleName)
+	if err != nil {
+		return nil, err
 	}
 	return &iam.GetRoleOutput{Role: describeRole(ro)}, nil
 }
@@ -285,9 +294,9 @@ func (c *Cloud) addRole(in *profileRoleInput) (*struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
-	ro := c.roles[awssdk.ToString(in.RoleName)]
-	if ro == nil {
-		return nil, noEntity("The role with name %s cannot be found.", awssdk.ToString(in.RoleName))
+	ro, err := c.roleNamed(in.RoleName)
+	if err != nil {
+		return nil, err
 	}
 	if p.role != nil {
 		return nil, statusError(http.StatusConflict, "LimitExceeded", "Cannot exceed quota for InstanceSessionsPerInstanceProfile: 1")

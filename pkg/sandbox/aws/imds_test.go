@@ -85,6 +85,7 @@ func TestAnInstanceReadsWhatItIsFromItsMetadata(t *testing.T) {
 	credentials, err := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client }).Retrieve(t.Context())
 	require.NoError(t, err)
 	require.NotEmpty(t, credentials.SessionToken)
+	w.allow("read", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ec2:DescribeSubnets","Resource":"*"}}`)
 	config := w.config.Copy()
 	config.Credentials = ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client })
 	_, err = ec2.NewFromConfig(config).DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{})

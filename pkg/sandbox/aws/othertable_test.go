@@ -31,7 +31,8 @@ var serviceRemarks = map[string]string{
 	"Service Quotas GetServiceQuota": "quotas other than those of ENIs in a Region and of a VPC's IPv4 CIDR blocks",
 	"SQS CreateQueue":                "attributes, and queues other than standard ones",
 	"SQS ReceiveMessage":             "attributes of messages but `SentTimestamp`",
-	"IAM CreateRole":                 "what a role allows",
+	"IAM CreateRole":                 "who may assume it",
+	"IAM PutRolePolicy":              "NotAction, NotResource, and conditions on numbers, dates and addresses",
 	"STS GetCallerIdentity":          "users: there is one",
 }
 

@@ -76,7 +76,7 @@ func TestEveryParameterThatIsNotSimulatedIsRefusedByName(t *testing.T) {
 		in, err := a.decode(nil)
 		require.NoError(t, err)
 		for key, value := range refusedKeys(a, "", "", reflect.TypeOf(in).Elem(), 0) {
-			_, err := c.callEC2(url.Values{"Action": {name}, key: {value}})
+			_, err := c.callEC2(url.Values{"Action": {name}, key: {value}}, "")
 			e := asAPIError(err)
 			require.Equal(t, "UnsupportedOperation", e.code, "%s %s: %s", name, key, e.message)
 			require.Equal(t, "The sandbox does not simulate the parameter "+key+" of "+name, e.message)

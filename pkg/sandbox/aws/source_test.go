@@ -114,10 +114,11 @@ func (s *source) findHandlers() {
 	})
 }
 
-// below gathers the facts of a function and of all that it mentions, but for the handlers of actions.
+// below gathers the facts of a function and of all that it mentions, but for the handlers of actions, and for what finds out which
+// rights a request needs: that errs without ending a call.
 func (s *source) below(function string) facts {
 	f := facts{map[string]bool{}, map[string]bool{}}
-	s.gather(s.byName[function], f, map[types.Object]bool{})
+	s.gather(s.byName[function], f, map[types.Object]bool{s.byName["resources"]: true})
 	return f
 }
 

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package aws
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+)
+
+// policy is an identity's policy document, of the elements and operators that are simulated.
+type policy struct {
+	document   string
+	statements []statement
+}
+
+type statement struct {
+	Sid, Effect      string
+	Action, Resource oneOrMore
+	Condition        map[string]map[string]oneOrMore
+
+	conditions []condition // of Condition
+}
+
+// condition is one key with one operator. All of a statement must hold.
+type condition struct {
+	operator operator
+	key      string
+	values   []string
+}
+
+// oneOrMore values: IAM takes a single one without brackets.
+type oneOrMore []string
+
+// UnmarshalJSON reads a string, a boolean or a list of them.
+func (o *oneOrMore) UnmarshalJSON(text []byte) error {
+	var values []any
+	if err := json.Unmarshal(text, &values); err != nil {
+		var value any
+		if err := json.Unmarshal(text, &value); err != nil {
+			return err
+		}
+		values = []any{value}
+	}
+	for _, v := range values {
+		switch v := v.(type) {
+		case string, bool:
+			*o = append(*o, fmt.Sprint(v))
+		default:
+			return fmt.Errorf("%v is neither a string nor a boolean", v)
+		}
+	}
+	return nil
+}
+
+func malformedPolicy(format string, args ...any) error {
+	return clientError("MalformedPolicyDocument", format, args...)
+}
+
+// parsePolicy refuses what would have no effect here: an element that is not simulated must not look as if it restricted something.
+func parsePolicy(document string) (*policy, error) {
+	var parsed struct {
+		Version, ID string
+		Statement   json.RawMessage
+	}
+	if err := strictly(document, &parsed); err != nil {
+		return nil, malformedPolicy("Syntax errors in policy: %v", err)
+	}
+	if parsed.Version != "2012-10-17" {
+		return nil, malformedPolicy("The sandbox simulates policies of version 2012-10-17, not %q", parsed.Version)
+	}
+	p := &policy{document: document}
+	if err := strictly(string(parsed.Statement), &p.statements); err != nil {
+		one := statement{}
+		if strictly(string(parsed.Statement), &one) != nil {
+			return nil, malformedPolicy("Syntax errors in policy: %v", err)
+		}
+		p.statements = []statement{one}
+	}
+	for i := range p.statements {
+		s := &p.statements[i]
+		switch {
+		case s.Effect != "Allow" && s.Effect != "Deny":
+			return nil, malformedPolicy("Statement %q: the effect is Allow or Deny, not %q", s.Sid, s.Effect)
+		case len(s.Action) == 0 || len(s.Resource) == 0:
+			return nil, malformedPolicy("Statement %q: the sandbox needs Action and Resource", s.Sid)
+		}
+		for name, keys := range s.Condition {
+			o, err := operatorOf(name)
+			if err != nil {
+				return nil, err
+			}
+			for key, values := range keys {
+				s.conditions = append(s.conditions, condition{o, key, values})
+			}
+		}
+	}
+	return p, nil
+}
+
+func strictly(document string, into any) error {
+	decoder := json.NewDecoder(strings.NewReader(document))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(into)
+}
+
+// ask is one right that a request needs: an action on a resource, with what conditions may look at.
+type ask struct {
+	action, resource string
+	keys             map[string][]string
+}
+
+// allowed tells whether policies allow it: a Deny decides, then an Allow.
+func allowed(policies []*policy, a ask) bool {
+	allow := false
+	for _, p := range policies {
+		for _, s := range p.statements {
+			if !s.matches(a) {
+				continue
+			}
+			if s.Effect == "Deny" {
+				return false
+			}
+			allow = true
+		}
+	}
+	return allow
+}
+
+func (s statement) matches(a ask) bool {
+	action := func(pattern string) bool { return like(strings.ToLower(pattern), strings.ToLower(a.action)) }
+	resource := func(pattern string) bool { return like(pattern, a.resource) }
+	if !slices.ContainsFunc(s.Action, action) || !slices.ContainsFunc(s.Resource, resource) {
+		return false
+	}
+	return !slices.ContainsFunc(s.conditions, func(c condition) bool { return !c.operator.holds(a.values(c.key), c.values) })
+}
+
+// values of a condition key; nil when the request does not have it. Names of keys know no case, names of tags do.
+func (a ask) values(key string) []string {
+	name, tag, _ := strings.Cut(key, "/")
+	for have, values := range a.keys {
+		haveName, haveTag, _ := strings.Cut(have, "/")
+		if strings.EqualFold(name, haveName) && tag == haveTag {
+			return values
+		}
+	}
+	return nil
+}
+
+// operator of a condition.
+type operator struct {
+	compare  func(pattern, value string) bool
+	negated  bool   // holds when no value compares, and when there is none
+	set      string // ForAllValues, ForAnyValue or ""
+	ifExists bool
+	null     bool
+}
+
+var comparisons = map[string]func(pattern, value string) bool{
+	"StringEquals":           func(pattern, value string) bool { return pattern == value },
+	"StringEqualsIgnoreCase": strings.EqualFold,
+	"StringLike":             like,
+	"ArnEquals":              like,
+	"ArnLike":                like,
+	"Bool":                   strings.EqualFold,
+}
+
+func operatorOf(name string) (operator, error) {
+	o, base := operator{}, name
+	if base == "Null" {
+		return operator{null: true}, nil
+	}
+	for _, set := range []string{"ForAllValues", "ForAnyValue"} {
+		if rest, ok := strings.CutPrefix(base, set+":"); ok {
+			o.set, base = set, rest
+		}
+	}
+	base, o.ifExists = strings.CutSuffix(base, "IfExists")
+	if rest, ok := strings.CutPrefix(base, "StringNot"); ok {
+		base, o.negated = "String"+rest, true
+	}
+	if o.compare = comparisons[base]; o.compare == nil {
+		return o, malformedPolicy("The sandbox does not simulate the condition operator %s", name)
+	}
+	return o, nil
+}
+
+func (o operator) holds(values, patterns []string) bool {
+	one := func(value string) bool {
+		return o.negated != slices.ContainsFunc(patterns, func(pattern string) bool { return o.compare(pattern, value) })
+	}
+	switch {
+	case o.null:
+		return slices.Contains(patterns, "true") == (len(values) == 0)
+	case len(values) == 0:
+		return o.ifExists || o.negated || o.set == "ForAllValues"
+	case o.set == "ForAnyValue":
+		return slices.ContainsFunc(values, one)
+	case o.set == "ForAllValues":
+		return !slices.ContainsFunc(values, func(value string) bool { return !one(value) })
+	}
+	return len(values) == 1 && one(values[0])
+}
+
+// like matches with IAM's wildcards: * for any characters, ? for one.
+func like(pattern, value string) bool {
+	if !strings.ContainsAny(pattern, "*?") {
+		return pattern == value
+	}
+	quoted := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(pattern))
+	matched, err := regexp.MatchString("^(?s:"+quoted+")$", value)
+	return err == nil && matched
+}
+
+type rolePolicyInput struct{ RoleName, PolicyName, PolicyDocument *string }
+
+func (c *Cloud) putRolePolicy(in *rolePolicyInput) (*struct{}, error) {
+	ro, err := c.roleNamed(in.RoleName)
+	if err != nil {
+		return nil, err
+	}
+	if in.PolicyName == nil || in.PolicyDocument == nil {
+		return nil, clientError("ValidationError", "policyName and policyDocument are required")
+	}
+	p, err := parsePolicy(*in.PolicyDocument)
+	if err != nil {
+		return nil, err
+	}
+	ro.policies[*in.PolicyName] = p
+	return &struct{}{}, nil
+}
+
+func (c *Cloud) deleteRolePolicy(in *struct{ RoleName, PolicyName *string }) (*struct{}, error) {
+	ro, err := c.roleNamed(in.RoleName)
+	if err != nil {
+		return nil, err
+	}
+	name := awssdk.ToString(in.PolicyName)
+	if ro.policies[name] == nil {
+		return nil, noEntity("The role policy with name %s cannot be found.", name)
+	}
+	delete(ro.policies, name)
+	return &struct{}{}, nil
+}
+
+func (c *Cloud) getRolePolicy(in *struct{ RoleName, PolicyName *string }) (*iam.GetRolePolicyOutput, error) {
+	ro, err := c.roleNamed(in.RoleName)
+	if err != nil {
+		return nil, err
+	}
+	p := ro.policies[awssdk.ToString(in.PolicyName)]
+	if p == nil {
+		return nil, noEntity("The role policy with name %s cannot be found.", awssdk.ToString(in.PolicyName))
+	}
+	return &iam.GetRolePolicyOutput{RoleName: in.RoleName, PolicyName: in.PolicyName, PolicyDocument: awssdk.String(url.QueryEscape(p.document))}, nil
+}
