@@ -67,6 +67,7 @@ func (c *container) runToCompletion(ctx context.Context) error {
 // ends.
 func (c *container) start(ctx context.Context) {
 	ctx, c.cancel = context.WithCancel(ctx)
+	c.w.k.containers.Store(c.key(), c)
 	if c.program == "" {
 		c.setState(corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
 		close(c.ended)

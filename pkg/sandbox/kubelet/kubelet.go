@@ -6,7 +6,7 @@
 //
 // Containers of images that it has a program for are processes in a mount namespace of their own, with the pod's
 // arguments, environment and volumes; a container of any other image is its pod's network namespace and nothing else. It
-// does not enforce resources and security contexts.
+// does not enforce resources and security contexts. Of what kubelets serve to the API server, it serves exec.
 package kubelet
 
 import (
@@ -62,6 +62,8 @@ type Kubelet struct {
 	mu   sync.Mutex
 	pods map[types.UID]*podWorker
 	done sync.WaitGroup
+	// containers that were started and whose pods are still here: *container by containerKey.
+	containers sync.Map
 }
 
 // New boots: it reads identity and user data, as cloud-init does, and connects to the cluster.
@@ -111,15 +113,21 @@ func (k *Kubelet) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	listener, err := k.listen()
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	if err := k.register(ctx); err != nil {
 		return fmt.Errorf("registering node %s: %w", k.machine.Hostname, err)
 	}
 	k.opts.Log.Info("registered", "node", k.machine.Hostname, "maxPods", k.machine.MaxPods())
-	heartbeat := make(chan error, 1)
-	go func() { heartbeat <- k.heartbeat(ctx) }()
-	err := k.servePods(ctx)
+	ended := make(chan error, 2)
+	go func() { ended <- k.heartbeat(ctx) }()
+	go func() { ended <- k.serve(ctx, listener) }()
+	err = k.servePods(ctx)
 	k.done.Wait()
-	return errors.Join(err, <-heartbeat)
+	return errors.Join(err, <-ended, <-ended)
 }
 
 // poll calls f until it answers nil. What it waits for has no event to wait on.

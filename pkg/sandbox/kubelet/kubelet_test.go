@@ -3,8 +3,10 @@
 package kubelet_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -25,9 +27,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/netns"
@@ -172,6 +176,39 @@ func (m *machine) testHooks(t *testing.T) {
 	})
 }
 
+// testExec runs commands through the API server, which asks the kubelet.
+func (m *machine) testExec(t *testing.T, command cli.Command) {
+	run := func(config *rest.Config, args ...string) (string, error) {
+		command.Args = append([]string{"/ko-app/agent"}, args...)
+		printed, err := cli.Exec(t.Context(), config, command)
+		return string(printed), err
+	}
+	printed, err := run(m.config, "print", "PLAIN")
+	require.NoError(t, err)
+	require.Equal(t, "value", printed, "in the container's environment, and without what goes to the standard error")
+	_, err = run(m.config, "exists", "/data/installed")
+	require.NoError(t, err, "in the container's root")
+	_, err = run(m.config, "print", "NOTHING")
+	require.Equal(t, &cli.ExitError{Code: 3, Stderr: "printed NOTHING"}, err)
+
+	nobody := rest.CopyConfig(m.config)
+	nobody.Impersonate.UserName = "nobody"
+	_, err = run(nobody, "print", "PLAIN")
+	require.ErrorContains(t, err, "need the right to create pods/exec")
+	response, err := insecure.Get("https://" + net.JoinHostPort(m.address.String(), "10250") + "/exec/default/agent/agent?command=x")
+	if err == nil {
+		response.Body.Close()
+	}
+	require.ErrorContains(t, err, "certificate required", "the kubelet serves nobody else")
+
+	command.Pod = "nobody"
+	_, err = run(m.config, "print", "PLAIN")
+	require.ErrorContains(t, err, `pods "nobody" not found`)
+}
+
+// insecure accepts a kubelet's certificate, as the API server does, and has none itself.
+var insecure = http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test
+
 func (m *machine) testProgram(t *testing.T) {
 	shared := t.TempDir()
 	agent := m.create(t, pod("agent", corev1.PodSpec{
@@ -210,6 +247,8 @@ func (m *machine) testProgram(t *testing.T) {
 	const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 	require.Equal(t, metav1.NamespaceDefault, m.ask(t, "file", account+"namespace"))
 	require.Len(t, strings.Split(m.ask(t, "file", account+"token"), "."), 3, "a JSON web token")
+
+	m.testExec(t, cli.Command{Namespace: agent.Namespace, Pod: agent.Name, Container: "agent"})
 
 	pid, err := strconv.Atoi(m.ask(t, "pid", ""))
 	require.NoError(t, err)

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	sandboxaws "github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
@@ -42,6 +43,7 @@ func TestMain(m *testing.M) {
 // machine is an instance of a simulated account whose kubelet runs in the test's namespaces and joins a real control plane.
 type machine struct {
 	client                kubernetes.Interface
+	config                *rest.Config
 	node, instanceID      string
 	address               netip.Addr
 	confDir, binDir, logs string
@@ -57,7 +59,7 @@ func boot(t *testing.T, programs map[string]string) *machine {
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(stateDir)) })
 	control := controlplanetest.StartFull(t)
 	m := &machine{
-		client: kubernetes.NewForConfigOrDie(control.RESTConfig()), confDir: t.TempDir(), binDir: t.TempDir(), logs: t.TempDir(), stopped: make(chan error, 1),
+		client: kubernetes.NewForConfigOrDie(control.RESTConfig()), config: control.RESTConfig(), confDir: t.TempDir(), binDir: t.TempDir(), logs: t.TempDir(), stopped: make(chan error, 1),
 	}
 	m.launch(t, control)
 

@@ -55,6 +55,7 @@ func NewNode(m bootstrap.Machine, conditions []corev1.NodeCondition) *corev1.Nod
 // register creates the Node as the kubelet does, not Ready.
 func (k *Kubelet) register(ctx context.Context) error {
 	node := NewNode(k.machine, k.conditions(nil))
+	node.Status.DaemonEndpoints.KubeletEndpoint.Port = port
 	return poll(ctx, time.Second, func(ctx context.Context) error {
 		registered, err := Register(ctx, k.client, node)
 		if err != nil {

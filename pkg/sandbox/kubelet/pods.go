@@ -109,6 +109,9 @@ func (w *podWorker) run(ctx context.Context) {
 		w.k.mu.Lock()
 		delete(w.k.pods, w.uid)
 		w.k.mu.Unlock()
+		for _, c := range w.containers {
+			w.k.containers.CompareAndDelete(c.key(), c) // another pod may have its name by now
+		}
 	}()
 	w.pod = <-w.updates
 	w.reported = *w.pod.Status.DeepCopy()

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -132,7 +131,7 @@ func probeExec(ctx context.Context, process *os.Process, command []string) error
 	if process == nil {
 		return errors.New("an exec probe needs a program in the container")
 	}
-	output, err := exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(process.Pid), "--mount", "--net", "--root", "--"}, command...)...).CombinedOutput()
+	output, err := enter(ctx, process, command).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(output)))
 	}

@@ -21,6 +21,12 @@ func main() {
 		if _, err := os.Stat(os.Args[2]); err != nil {
 			os.Exit(1)
 		}
+	case "print":
+		fmt.Print(os.Getenv(os.Args[2]))
+		fmt.Fprint(os.Stderr, "printed ", os.Args[2])
+		if os.Getenv(os.Args[2]) == "" {
+			os.Exit(3)
+		}
 	case "serve":
 		serve(os.Args[2])
 	}
