@@ -17,12 +17,6 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/cli"
 )
 
-// Labels of the pods that give addresses on a node: the chart's, and aws-node's.
-var (
-	agentLabels  = client.MatchingLabels{"app.kubernetes.io/name": "dovetail", "app.kubernetes.io/component": "agent"}
-	vpcCNILabels = client.MatchingLabels{"k8s-app": "aws-node"}
-)
-
 // Read the situation of a pod. What the cluster has no kind for is left empty.
 func Read(ctx context.Context, c client.Client, namespace, name string) (Situation, error) {
 	s := Situation{Now: time.Now(), Pod: &corev1.Pod{}, PodsOn: map[string]int{}}
@@ -58,21 +52,9 @@ func (s *Situation) readNode(ctx context.Context, c client.Client) error {
 		return cli.Explain(err)
 	}
 	s.Node = node
-	serving := agentLabels
-	if node.Labels[v1alpha1.LabelAgent] == string(v1alpha1.AgentVPCCNI) {
-		serving = vpcCNILabels
-	}
-	agents := &corev1.PodList{}
-	here := client.MatchingFields{"spec.nodeName": node.Name}
-	if _, err := cli.List(ctx, c, agents, here, serving); err != nil {
-		return err
-	}
-	for i := range agents.Items {
-		if s.Agent == nil || ready(&agents.Items[i]) {
-			s.Agent = &agents.Items[i]
-		}
-	}
-	return nil
+	agent, err := AgentPod(ctx, c, node)
+	s.Agent = agent
+	return err
 }
 
 func (s *Situation) readCluster(ctx context.Context, c client.Client) error {

@@ -114,7 +114,7 @@ func (s *Sandbox) NodeStatus(ctx context.Context, node Node) (printed string, er
 				return fmt.Errorf("%s is leased, and not in what the agent prints:\n%s", address, printed)
 			}
 		}
-		out, err := s.OnNode(ctx, node.InstanceID, filepath.Join(s.opts.BinDir, "dovetail"), "node", "status", "-o", "json")
+		out, err := s.Kubectl(ctx, "node", "status", node.Name, "-o", "json")
 		if err != nil {
 			return err
 		}

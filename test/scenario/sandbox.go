@@ -72,6 +72,11 @@ func (s *Sandbox) Dovetail(ctx context.Context, verb string, args ...string) (st
 	return s.dovetail(ctx, append([]string{"sandbox", verb, "--dir", s.opts.Dir}, args...)...)
 }
 
+// Kubectl runs `kubectl dovetail ARGS` as a user of the cluster and of the account does, and returns what it printed.
+func (s *Sandbox) Kubectl(ctx context.Context, args ...string) (string, error) {
+	return s.output(ctx, s.command(ctx, args...), s.Env())
+}
+
 // Down stops the sandbox and removes all it made but its state directory.
 func (s *Sandbox) Down(ctx context.Context) error {
 	_, err := s.dovetail(ctx, "sandbox", "down", "--dir", s.opts.Dir)
@@ -120,11 +125,15 @@ func (s *Sandbox) exec(kind, where string, command []string) []string {
 
 // dovetail runs the binary and returns what it printed.
 func (s *Sandbox) dovetail(ctx context.Context, args ...string) (string, error) {
-	cmd := s.command(ctx, args...)
+	return s.output(ctx, s.command(ctx, args...), nil)
+}
+
+// output runs a command in an environment, nil for the caller's, and returns what it printed.
+func (s *Sandbox) output(ctx context.Context, cmd *exec.Cmd, env []string) (string, error) {
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdout, cmd.Stderr, cmd.Env = &stdout, &stderr, env
 	if err := cmd.Run(); err != nil {
-		return stdout.String(), &CommandError{Args: args, Output: strings.TrimSpace(stderr.String()), Err: errors.Join(err, ctx.Err())}
+		return stdout.String(), &CommandError{Args: cmd.Args[1:], Output: strings.TrimSpace(stderr.String()), Err: errors.Join(err, ctx.Err())}
 	}
 	return stdout.String(), nil
 }

@@ -50,7 +50,7 @@ func Get(ctx context.Context, socket string) (Status, error) {
 }
 
 func unreachable(socket string, err error) error {
-	const where = "run this on a node of a pod network, as root, or in the agent's pod there: kubectl -n NAMESPACE exec dovetail-agent-... -- /ko-app/agent status"
+	const where = "run this on a node of a pod network, as root, or from anywhere with the node's name: kubectl dovetail node status NODE"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("no node agent has run here, there is no %s: %s", socket, where)
