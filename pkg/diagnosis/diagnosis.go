@@ -5,10 +5,11 @@
 package diagnosis
 
 import (
-	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 )
 
 // Cause of a pod's trouble.
@@ -88,13 +89,9 @@ func condition(node *corev1.Node, conditionType string) *corev1.NodeCondition {
 func latest(events []corev1.Event, reasons ...string) *corev1.Event {
 	var found *corev1.Event
 	for i := range events {
-		if e := &events[i]; slices.Contains(reasons, e.Reason) && (found == nil || eventTime(*found) <= eventTime(*e)) {
+		if e := &events[i]; slices.Contains(reasons, e.Reason) && (found == nil || !cli.EventTime(e).Before(cli.EventTime(found))) {
 			found = e
 		}
 	}
 	return found
-}
-
-func eventTime(e corev1.Event) int64 {
-	return cmp.Or(e.LastTimestamp.Unix(), e.EventTime.Unix(), e.CreationTimestamp.Unix())
 }

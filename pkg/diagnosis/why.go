@@ -102,7 +102,7 @@ func (s Situation) unbound() (found []Finding) {
 		return []Finding{{Cause: CauseGated, Message: "spec.schedulingGates hold it: " + strings.Join(gates, ", ")}}
 	}
 	fitting := s.fitting()
-	if e := latest(s.Events, pendingpods.ReasonNoPodAddresses); e != nil && s.Now.Unix()-eventTime(*e) < int64(fresh.Seconds()) {
+	if e := latest(s.Events, pendingpods.ReasonNoPodAddresses); e != nil && s.Now.Sub(cli.EventTime(e)) < fresh {
 		found = append(found, Finding{Cause: CauseNoPodAddresses, Reason: e.Reason, Message: e.Message, Fix: "kubectl dovetail capacity --map shows the pod subnets; more room: spec.provision.cidrs, another ENIConfig, a lower spec.maxPods.limit"})
 	}
 	found = append(found, s.networks()...)

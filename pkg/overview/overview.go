@@ -86,15 +86,12 @@ func warnings(ctx context.Context, c client.Reader) ([]Warning, error) {
 		return nil, err
 	}
 	var out []Warning
-	for _, e := range events.Items {
+	for i := range events.Items {
+		e := &events.Items[i]
 		if !slices.Contains(watched, e.InvolvedObject.Kind) {
 			continue
 		}
-		at := e.LastTimestamp.Time
-		if at.IsZero() {
-			at = e.EventTime.Time
-		}
-		out = append(out, Warning{Time: at.UTC(), Object: e.InvolvedObject.Kind + "/" + e.InvolvedObject.Name, Reason: e.Reason, Message: e.Message, Count: max(e.Count, 1)})
+		out = append(out, Warning{Time: cli.EventTime(e).UTC(), Object: e.InvolvedObject.Kind + "/" + e.InvolvedObject.Name, Reason: e.Reason, Message: e.Message, Count: max(e.Count, 1)})
 	}
 	slices.SortFunc(out, func(a, b Warning) int { return b.Time.Compare(a.Time) })
 	return out[:min(len(out), eventsShown)], nil
