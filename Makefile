@@ -47,6 +47,7 @@ build: ## Build our binaries into bin/.
 	@mkdir -p $(BIN)
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./test/demo ./test/netprobe
 	ln -sf dovetail $(BIN)/kubectl-dovetail
+	ln -sf dovetail $(BIN)/kubectl_complete-dovetail
 
 # The sandbox's control plane is a module of its own: Kubernetes' staging replaces must not reach ours.
 CONTROLPLANE := $(addprefix $(BIN)/,etcd kube-apiserver kube-controller-manager kube-scheduler portmap)

@@ -39,7 +39,7 @@ With AWS credentials the subnets are read from EC2 now, by ec2:DescribeSubnets, 
 ec2:GetSubnetCidrReservations. Without, the figures are those that the controller last wrote into the status of the PodNetworks.`,
 		Example: `  dovetail capacity
   dovetail capacity default --map`,
-		Args: cobra.MaximumNArgs(1),
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.CompletePodNetworks,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				opts.network = args[0]
@@ -64,6 +64,7 @@ ec2:GetSubnetCidrReservations. Without, the figures are those that the controlle
 	flags.BoolVar(&opts.showMap, "map", false, "draw each pod subnet, block by block")
 	cluster.AddFlags(flags)
 	output.AddFlags(flags)
+	_ = cmd.RegisterFlagCompletionFunc("source", cobra.FixedCompletions([]string{fromEC2, fromStatus}, cobra.ShellCompDirectiveNoFileComp)) // it is there
 	return cmd
 }
 

@@ -13,12 +13,16 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := newRootCommand().ExecuteContext(ctx)
+	root := newRootCommand()
+	root.SetArgs(arguments(os.Args))
+	err := root.ExecuteContext(ctx)
 	var exit interface{ ExitCode() int }
 	switch {
 	case errors.As(err, &exit): // of a command that ran in the sandbox, or of a plan: it has said why
@@ -45,7 +49,16 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newWhyCommand())
 	root.AddCommand(newDoctorCommand())
 	root.AddCommand(newPlanCommand())
+	cli.CompleteFlags(root)
 	return root
+}
+
+// arguments of the command line. kubectl completes a plugin's by a program of this name.
+func arguments(command []string) []string {
+	if filepath.Base(command[0]) == "kubectl_complete-dovetail" {
+		return append([]string{cobra.ShellCompRequestCmd}, command[1:]...)
+	}
+	return command[1:]
 }
 
 // displayName is what the command was called by: as kubectl-dovetail it is a plugin of kubectl.

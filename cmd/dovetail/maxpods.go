@@ -58,6 +58,8 @@ With --all, max_pods is what the addresses allow and recommended what the kubele
 	flags.BoolVar(&opts.showMaxAllowed, "show-max-allowed", false, "what the addresses allow, without the recommended cap (110 up to 30 vCPU, else 250)")
 	flags.IntVar(&opts.policy.ReservedENIs, "reserved-enis", 0, "ENIs of each instance that pods do not get")
 	flags.IntVar(&opts.limit, "max-pods-limit", 0, "upper bound, as spec.maxPods.limit of a PodNetwork")
+	_ = cmd.RegisterFlagCompletionFunc("instance-type", cobra.FixedCompletions(instancetypes.Names(), cobra.ShellCompDirectiveNoFileComp)) // these are there
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"csv", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.MarkFlagsOneRequired("instance-type", "all")
 	cmd.MarkFlagsMutuallyExclusive("instance-type", "all")
 	cmd.MarkFlagsMutuallyExclusive("show-max-allowed", "all")

@@ -40,7 +40,7 @@ With the name of a node, the agent there is asked through the API server, as kub
 the agent's namespace. Without, the agent is asked that runs on this machine.`,
 		Example: `  dovetail node status ip-10-0-0-12.ec2.internal
   dovetail node status ip-10-0-0-12.ec2.internal -o json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.CompleteNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), nodeTimeout)
 			defer cancel()

@@ -39,7 +39,7 @@ PodNetwork it plans for one with an empty spec. It exits with 2 when a finding w
 		Example: `  dovetail plan
   dovetail plan -f podnetwork.yaml -o html >plan.html
   dovetail plan --write manifests`,
-		Args: cobra.MaximumNArgs(1), SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.CompletePodNetworks,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			report, err := opts.plan(cmd, args)
 			if err != nil {
@@ -64,6 +64,7 @@ PodNetwork it plans for one with an empty spec. It exits with 2 when a finding w
 	flags.StringVar(&opts.dir, "write", "", "directory to write the manifests to apply into")
 	flags.BoolVar(&opts.force, "force", false, "let --write overwrite files")
 	flags.IntVar(&opts.reservedENIs, "reserved-enis", 0, "the controller's setting: ENIs of each instance that pods do not get")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "html"}, cobra.ShellCompDirectiveNoFileComp)) // it is there
 	return cmd
 }
 

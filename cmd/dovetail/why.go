@@ -12,7 +12,7 @@ import (
 func newWhyCommand() *cobra.Command {
 	cluster, output := cli.NewCluster(), &cli.Output{}
 	command := &cobra.Command{
-		Use: "why POD", Short: "Say why a pod has no node or no address", Args: cobra.ExactArgs(1),
+		Use: "why POD", Short: "Say why a pod has no node or no address", Args: cobra.ExactArgs(1), ValidArgsFunction: cli.CompletePods,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := cluster.Client()
 			if err != nil {

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -11,25 +12,42 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Output is how a command answers: for people, or as JSON.
+const outputJSON = "json"
+
+// Output is how a command answers: for people, or as JSON. It is a flag's value.
 type Output struct{ format string }
 
 // AddFlags adds -o.
 func (o *Output) AddFlags(flags *pflag.FlagSet) {
-	flags.StringVarP(&o.format, "output", "o", "", "json, or nothing for people")
+	flags.VarP(o, "output", "o", "json, or nothing for people")
 }
+
+// Set is pflag's: what there is no such output for is refused before anything is done.
+func (o *Output) Set(format string) error {
+	if format != "" && format != outputJSON {
+		return errors.New("the only other output is json")
+	}
+	o.format = format
+	return nil
+}
+
+// String is the format, as pflag prints it.
+func (o *Output) String() string { return o.format }
+
+// Type is what pflag's help calls the value.
+func (o *Output) Type() string { return "string" }
+
+// JSON tells that it was asked for.
+func (o *Output) JSON() bool { return o.format == outputJSON }
 
 // Write v as JSON where that was asked for, and else what text writes.
 func (o *Output) Write(w io.Writer, v any, text func(io.Writer)) error {
-	out := &errorKeeper{w: w}
-	switch o.format {
-	case "":
-		text(out)
-		return out.err
-	case "json":
+	if o.JSON() {
 		return JSON(w, v)
 	}
-	return fmt.Errorf("-o %s: the only other output is json", o.format)
+	out := &errorKeeper{w: w}
+	text(out)
+	return out.err
 }
 
 // JSON writes v as every command does with -o json.
