@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -195,6 +196,18 @@ func (m *machine) testExec(t *testing.T, command cli.Command) {
 	nobody.Impersonate.UserName = "nobody"
 	_, err = run(nobody, "print", "PLAIN")
 	require.ErrorContains(t, err, "need the right to create pods/exec")
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "exec"}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods/exec"}, Verbs: []string{"create"}}}}
+	_, err = m.client.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = m.client.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "exec"}, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: "exec"}, Subjects: []rbacv1.Subject{{Kind: "User", Name: "nobody"}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	eventually(t, func(c *assert.CollectT) { // the authorizer learns of it by a watch
+		printed, err := run(nobody, "print", "PLAIN")
+		require.NoError(c, err)
+		require.Equal(c, "value", printed, "a WebSocket is a GET; without the right to get, SPDY")
+	})
 	response, err := insecure.Get("https://" + net.JoinHostPort(m.address.String(), "10250") + "/exec/default/agent/agent?command=x")
 	if err == nil {
 		response.Body.Close()
