@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/awslabs/operatorpkg/status"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
@@ -35,4 +36,14 @@ func PodNetworks(ctx context.Context, c client.Reader, name string) ([]v1alpha1.
 		return nil, fmt.Errorf("there is no PodNetwork %s; there are %s", name, strings.Join(names, ", "))
 	}
 	return list.Items[i : i+1], nil
+}
+
+// Ready is the condition of a PodNetwork as it is now, nil when no controller has looked at it since it was made or changed.
+func Ready(network *v1alpha1.PodNetwork) *status.Condition {
+	conditions := network.GetConditions() // StatusConditions would make the condition where there is none
+	i := slices.IndexFunc(conditions, func(c status.Condition) bool { return c.Type == status.ConditionReady })
+	if i < 0 || conditions[i].ObservedGeneration < network.Generation {
+		return nil
+	}
+	return &conditions[i]
 }

@@ -64,14 +64,13 @@ func Read(ctx context.Context, c client.Reader) (Overview, error) {
 	o := Overview{}
 	for i := range networks {
 		n := &networks[i]
-		ready := metav1.ConditionUnknown
-		root := n.StatusConditions().Root()
+		ready, root := metav1.ConditionUnknown, cli.Ready(n)
 		if root != nil {
 			ready = root.Status
 		}
 		o.PodNetworks = append(o.PodNetworks, Network{
 			Name: n.Name, Agent: cmp.Or(n.Spec.Agent, v1alpha1.AgentDovetail), Allocation: cmp.Or(n.Spec.Addressing.Allocation, v1alpha1.AllocationDynamic),
-			Prefixes: n.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled, Ready: ready, Stale: root == nil || root.ObservedGeneration < n.Generation,
+			Prefixes: n.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled, Ready: ready, Stale: root == nil,
 			Zones: n.Status.Zones, Nodes: n.Status.Nodes, Conditions: n.Status.Conditions,
 		})
 	}
