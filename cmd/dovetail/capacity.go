@@ -154,13 +154,19 @@ func (c capacities) printMaps(out io.Writer, drawing podnetwork.Drawing) {
 
 // widthOf the terminal, 0 where the output is none.
 func widthOf(out io.Writer) int {
+	columns, _ := sizeOf(out)
+	return columns
+}
+
+// sizeOf the terminal, 0 where the output is none.
+func sizeOf(out io.Writer) (columns, rows int) {
 	file, ok := out.(*os.File)
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return int(size.Col)
+	return int(size.Col), int(size.Row)
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,9 +66,18 @@ func TestCommandsSayWhatIsMissing(t *testing.T) {
 		c := useCluster(t, controlplanetest.Start(t))
 		_, err := run(t, "status")
 		require.ErrorContains(t, err, "install the chart dovetail-crd")
+		for _, line := range []string{"capacity", "migrate status", "migrate status --watch", "migrate pause", "migrate start old -l a=b", "migrate stop old"} {
+			_, err := run(t, strings.Fields(line)...)
+			require.ErrorContains(t, err, "install the chart dovetail-crd", line)
+		}
+		require.NoError(t, c.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}))
+		_, err = run(t, "node", "status", "node-1")
+		require.ErrorContains(t, err, "node node-1 is on no pod network")
+		_, err = run(t, "node", "status", "node-2")
+		require.ErrorContains(t, err, "there is no node node-2")
 		out, err := run(t, "doctor")
 		require.Error(t, err)
-		require.Contains(t, out, "the cluster does not have PodNetwork, ENIConfig, NodePool, NodeClaim, EC2NodeClass")
+		require.Contains(t, out, "the cluster does not have PodNetwork, ENIConfig, NodePool, NodeClaim, EC2NodeClass, NodeMigration")
 
 		serviceAccount(t, c)
 		require.NoError(t, c.Create(t.Context(), pending("alone")))
@@ -87,6 +97,9 @@ func TestStatusAndWhyOnACluster(t *testing.T) {
 
 	network := &v1alpha1.PodNetwork{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
 	require.NoError(t, c.Create(t.Context(), network))
+	out, err := run(t, "status")
+	require.NoError(t, err)
+	require.Contains(t, out, "PodNetwork default: not looked at yet")
 	network.Status.Zones = []v1alpha1.ZoneStatus{{
 		Zone: "us-east-1a", ENIConfig: "us-east-1a", Subnet: "subnet-1", CIDR: "100.64.0.0/19", FreePrefixes: 256, FreeAddresses: 4200, CommittedPrefixes: 7, Nodes: 3, Pods: 60,
 	}}
@@ -94,7 +107,7 @@ func TestStatusAndWhyOnACluster(t *testing.T) {
 	network.StatusConditions().SetFalse(v1alpha1.ConditionMigrationComplete, "NodesOutdated", "1 of 3 nodes is old")
 	require.NoError(t, c.Status().Update(t.Context(), network))
 
-	out, err := run(t, "status")
+	out, err = run(t, "status")
 	require.NoError(t, err)
 	require.Contains(t, out, "nodes 3: 2 current, 1 outdated")
 	require.Contains(t, out, "████████░░░░░░░░  256 of 512  249", "half of the /28s are free, 7 of them set aside")

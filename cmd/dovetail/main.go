@@ -49,6 +49,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newWhyCommand())
 	root.AddCommand(newDoctorCommand())
 	root.AddCommand(newPlanCommand())
+	root.AddCommand(newMigrateCommand())
 	cli.CompleteFlags(root)
 	return root
 }

@@ -44,8 +44,8 @@ func (c *Cluster) Namespace() (string, error) {
 	return namespace, Explain(err)
 }
 
-// Client reads and writes the cluster's objects.
-func (c *Cluster) Client() (client.Client, error) {
+// Client reads, writes and watches the cluster's objects.
+func (c *Cluster) Client() (client.WithWatch, error) {
 	// With nothing configured, kubectl's own loader takes it for http://localhost:8080.
 	raw, err := c.flags.ToRawKubeConfigLoader().RawConfig()
 	_, inCluster := os.LookupEnv("KUBERNETES_SERVICE_HOST")
@@ -59,7 +59,7 @@ func (c *Cluster) Client() (client.Client, error) {
 	// A command asks a few dozen questions at once and ends: client-go's default of 5 a second is for controllers.
 	config.QPS, config.Burst = 50, 100
 	apis.Register(scheme.Scheme) // where Karpenter's packages have put their kinds
-	found, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	found, err := client.NewWithWatch(config, client.Options{Scheme: scheme.Scheme})
 	return found, Explain(err)
 }
 

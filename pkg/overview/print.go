@@ -64,7 +64,7 @@ func (n Network) print(w io.Writer) {
 	cli.Table(w, "ZONE\tENICONFIG\tSUBNET\tCIDR\tFREE /28\t\tFOR NEW NODES\tFREE ADDRESSES\tFRAGMENTED\tNODES\tPODS", func(row func(string, ...any)) {
 		for _, z := range n.Zones {
 			blocks := blocksOf(z)
-			row("%s\t%s\t%s\t%s\t%s\t%d of %d\t%d\t%d\t%d %%\t%d\t%d", z.Zone, z.ENIConfig, z.Subnet, z.CIDR, Bar(int(z.FreePrefixes), blocks), z.FreePrefixes, blocks,
+			row("%s\t%s\t%s\t%s\t%s\t%d of %d\t%d\t%d\t%d %%\t%d\t%d", z.Zone, z.ENIConfig, z.Subnet, z.CIDR, cli.Bar(int(z.FreePrefixes), blocks, barWidth), z.FreePrefixes, blocks,
 				max(z.FreePrefixes-z.CommittedPrefixes, 0), z.FreeAddresses, z.Fragmentation, z.Nodes, z.Pods)
 		}
 	})
@@ -77,16 +77,4 @@ func blocksOf(z v1alpha1.ZoneStatus) int {
 		return 0
 	}
 	return 1 << (28 - cidr.Bits())
-}
-
-// Bar of what is there of all. It is empty only when nothing is, and full only when all is.
-func Bar(part, all int) string {
-	filled := 0
-	if all > 0 {
-		filled = part * barWidth / all
-	}
-	if part > 0 {
-		filled = max(filled, 1)
-	}
-	return strings.Repeat("█", filled) + strings.Repeat("░", barWidth-filled)
 }
