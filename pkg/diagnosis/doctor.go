@@ -106,9 +106,9 @@ func minorOf(version string) int {
 func kinds(i Installation) []Check {
 	const what = "custom resources"
 	if len(i.Missing) > 0 {
-		return []Check{{what, ResultFailed, "the cluster does not have " + strings.Join(i.Missing, ", "), "helm upgrade --install the chart dovetail-crd"}}
+		return []Check{{what, ResultFailed, "the cluster does not have " + strings.Join(i.Missing, ", "), "helm upgrade --install the chart dovetail-crd, before the chart dovetail"}}
 	}
-	return []Check{{what, ResultOK, "PodNetwork, ENIConfig, EC2NodeClass, NodePool, NodeClaim", ""}}
+	return []Check{{what, ResultOK, "PodNetwork, NodeMigration, ENIConfig, EC2NodeClass, NodePool, NodeClaim", ""}}
 }
 
 // isDovetail tells Dovetail's controller from upstream's by the chart's label.

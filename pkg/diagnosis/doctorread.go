@@ -27,6 +27,8 @@ import (
 var needed = []authorizationv1.ResourceAttributes{
 	{Verb: "list", Group: v1alpha1.Group, Resource: "podnetworks"},
 	{Verb: "patch", Group: v1alpha1.Group, Resource: "podnetworks", Subresource: "status"},
+	{Verb: "list", Group: v1alpha1.Group, Resource: "nodemigrations"},
+	{Verb: "patch", Group: v1alpha1.Group, Resource: "nodemigrations", Subresource: "status"},
 	{Verb: "list", Group: "crd.k8s.amazonaws.com", Resource: "eniconfigs"},
 	{Verb: "list", Group: "karpenter.k8s.aws", Resource: "ec2nodeclasses"},
 	{Verb: "create", Group: "karpenter.sh", Resource: "nodeclaims"},
@@ -63,6 +65,7 @@ func Inspect(ctx context.Context, c client.Client, versions discovery.ServerVers
 		{"NodePool", pools, nil},
 		{"NodeClaim", &karpv1.NodeClaimList{}, []client.ListOption{client.Limit(1)}},
 		{"EC2NodeClass", nodeClasses, nil},
+		{"NodeMigration", &v1alpha1.NodeMigrationList{}, []client.ListOption{client.Limit(1)}},
 	} {
 		installed, err := cli.List(ctx, c, kind.list, kind.opts...)
 		if err != nil {
