@@ -19,6 +19,7 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
+	"github.com/dovetail-dev/dovetail/pkg/launch"
 )
 
 // Situation of a pod: what there is to know about it, read at one time.
@@ -123,10 +124,7 @@ func (s Situation) unbound() (found []Finding) {
 // fitting NodePools make nodes that the pod accepts.
 func (s Situation) fitting() (fitting []karpv1.NodePool) {
 	for _, pool := range s.NodePools {
-		if !pool.DeletionTimestamp.IsZero() || scheduling.Taints(pool.Spec.Template.Spec.Taints).ToleratesPod(s.Pod) != nil {
-			continue
-		}
-		if _, fits := pendingpods.ClaimFor(&pool, s.Pod); fits {
+		if _, fits := launch.ClaimFor(&pool, s.Pod); fits {
 			fitting = append(fitting, pool)
 		}
 	}

@@ -3,6 +3,8 @@
 package nodemigration
 
 import (
+	"slices"
+
 	"github.com/awslabs/operatorpkg/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
@@ -11,6 +13,7 @@ import (
 	"sigs.k8s.io/karpenter/pkg/utils/resources"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/launch"
 )
 
 // controllers tells of a pod of Karpenter, which is this program. While none runs, no pod gets a new node.
@@ -94,20 +97,10 @@ func (x *index) hasRoom(n *nodeView, pod *corev1.Pod) bool {
 
 // poolTakes tells whether Karpenter may launch a node of the NodePool for the pod.
 func poolTakes(pool *karpv1.NodePool, pod *corev1.Pod) bool {
-	template := pool.Spec.Template
-	if !pool.DeletionTimestamp.IsZero() || pool.StatusConditions().Get(status.ConditionReady).IsFalse() ||
-		scheduling.Taints(template.Spec.Taints).ToleratesPod(pod) != nil {
-		return false
-	}
-	for _, pod := range alternatives(pod) {
-		requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(template.Spec.Requirements...)
-		requirements.Add(scheduling.NewLabelRequirements(template.Labels).Values()...)
-		requirements.Add(scheduling.NewLabelRequirements(map[string]string{karpv1.NodePoolLabelKey: pool.Name}).Values()...)
-		if requirements.Compatible(scheduling.NewStrictPodRequirements(pod), scheduling.AllowUndefinedWellKnownLabels) == nil {
-			return true
-		}
-	}
-	return false
+	return !pool.StatusConditions().Get(status.ConditionReady).IsFalse() && slices.ContainsFunc(alternatives(pod), func(one *corev1.Pod) bool {
+		_, fits := launch.ClaimFor(pool, one)
+		return fits
+	})
 }
 
 // alternatives has a pod for each term of its node affinity, of which one is enough: Karpenter's requirements hold the first only.

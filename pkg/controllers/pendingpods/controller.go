@@ -25,7 +25,8 @@ import (
 	"sigs.k8s.io/karpenter/pkg/events"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
-	"sigs.k8s.io/karpenter/pkg/utils/resources"
+
+	"github.com/dovetail-dev/dovetail/pkg/launch"
 )
 
 const (
@@ -146,11 +147,7 @@ func (c *Controller) nodes(ctx context.Context) (map[string]*corev1.Node, error)
 // explain says why no NodePool that the pod can use gets a node, "" when one can, or when none of them is on a pod network.
 func (c *Controller) explain(ctx context.Context, pod *corev1.Pod, pools []karpv1.NodePool, around cluster) (network, why string, err error) {
 	for i := range pools {
-		pool := &pools[i]
-		if !pool.DeletionTimestamp.IsZero() || scheduling.Taints(pool.Spec.Template.Spec.Taints).ToleratesPod(pod) != nil {
-			continue
-		}
-		claim, fits := ClaimFor(pool, pod)
+		claim, fits := launch.ClaimFor(&pools[i], pod)
 		if !fits {
 			continue
 		}
@@ -197,22 +194,4 @@ func (c *Controller) spread(ctx context.Context, claim *karpv1.NodeClaim, pod *c
 		Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: sets.List(left),
 	})
 	return true, nil
-}
-
-// ClaimFor is what Karpenter would ask of the NodePool for the pod alone, as far as addresses are concerned.
-func ClaimFor(pool *karpv1.NodePool, pod *corev1.Pod) (claim *karpv1.NodeClaim, fits bool) {
-	template := pool.Spec.Template
-	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(template.Spec.Requirements...)
-	requirements.Add(scheduling.NewLabelRequirements(lo.Assign(template.Labels, map[string]string{karpv1.NodePoolLabelKey: pool.Name})).Values()...)
-	wanted := scheduling.NewStrictPodRequirements(pod)
-	if requirements.Compatible(wanted, scheduling.AllowUndefinedWellKnownLabels) != nil {
-		return nil, false
-	}
-	requirements.Add(wanted.Values()...)
-	claim = &karpv1.NodeClaim{}
-	claim.Labels, claim.Annotations = template.Labels, template.Annotations
-	claim.Spec.NodeClassRef = template.Spec.NodeClassRef
-	claim.Spec.Requirements = requirements.NodeSelectorRequirements()
-	claim.Spec.Resources.Requests = resources.RequestsForPods(pod)
-	return claim, true
 }
