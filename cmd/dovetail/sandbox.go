@@ -70,6 +70,7 @@ func newUpCommand(opts *sandbox.Options) *cobra.Command {
 
 func addKubeletFlags(command *cobra.Command, opts *sandbox.Options) {
 	command.Flags().StringVar(&opts.Kubelet, "kubelet", sandbox.StandIn, fmt.Sprintf("what instances run: %s (light, no containers), %s (kubelet, containerd and kube-proxy; needs root) or %s (nodes in the API server only, by the thousand)", sandbox.StandIn, sandbox.Real, sandbox.Hollow))
+	command.Flags().StringVar(&opts.Layout, "layout", sandbox.Prepared, fmt.Sprintf("where the VPC stands: %s (100.64.0.0/17 attached, with a pod subnet in each zone) or %s (three /24 node subnets and no more: aws-node gives pods addresses of them, and a managed node group of three nodes runs them)", sandbox.Prepared, sandbox.Exhausted))
 	command.Flags().BoolVar(&opts.Bare, "bare", false, "leave Dovetail out: what EKS gives a new cluster, for installing the charts oneself")
 	command.Flags().StringVar(&opts.Values, "values", "", "file of values for the chart, as for helm install --values: feature gates, log level, ...")
 	command.Flags().StringSliceVar(&opts.Images, "images", nil, "archives of images for real kubelets (default BIN-DIR/images.tar)")
@@ -271,5 +272,5 @@ func internalCommands(opts *sandbox.Options) []*cobra.Command {
 	container := &cobra.Command{Use: "container", Hidden: true, RunE: func(*cobra.Command, []string) error {
 		return kubelet.RunContainerInit(os.Stdin)
 	}}
-	return []*cobra.Command{daemon, bake, node, container}
+	return []*cobra.Command{daemon, bake, node, container, newAWSNodeCommand()}
 }

@@ -78,6 +78,9 @@ func RunDaemon(ctx context.Context, opts DaemonOptions) error {
 	if opts.Kubelet == Hollow {
 		parts = append(parts, part{"hollow nodes", d.startHollow})
 	}
+	if opts.Layout == Exhausted {
+		parts = append(parts, part{"other services' addresses", d.startNeighbours}, part{"aws-node and the node group that it serves", d.startVPCCNI})
+	}
 	if !opts.Bare {
 		parts = append(parts, part{"custom resources and chart", d.install})
 	}
@@ -275,6 +278,9 @@ func (d *daemon) startControlPlane(ctx context.Context) error {
 	d.cloud.SubscribeEvents(ClusterName) // Karpenter's set-up names its interruption queue after the cluster
 	for name, component := range d.control.Components() {
 		d.cloud.SetComponent(name, component)
+	}
+	if err := d.forgetNodes(ctx); err != nil {
+		return err
 	}
 	return d.serveControl()
 }

@@ -12,9 +12,6 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/hollow"
 )
 
-// nodeGroupTag is on the instances of managed node groups.
-const nodeGroupTag = "eks:nodegroup-name"
-
 func (d *daemon) startHollow(ctx context.Context) (err error) {
 	if d.hollow, err = hollow.New(d.control.RESTConfig(), ours, d.log); err != nil {
 		return err

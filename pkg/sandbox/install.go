@@ -4,14 +4,8 @@ package sandbox
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
-	"strings"
 
-	awssdk "github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"helm.sh/helm/v3/pkg/chartutil"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,16 +16,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/dovetail-dev/dovetail/charts"
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
 )
 
 const (
 	// Namespace of Dovetail's own pods.
 	Namespace = "kube-system"
 
-	systemProfile = "eks-system-" + ClusterName
-	systemType    = "m5.large"
-	fieldManager  = "dovetail-sandbox"
+	fieldManager = "dovetail-sandbox"
 )
 
 // install gives the cluster what a user installs: the two charts.
@@ -67,7 +58,7 @@ func (d *daemon) install(ctx context.Context) error {
 }
 
 // chartValues are what differs from an installation on EKS: images that the sandbox has, or has programs for, one replica on the
-// one system node, and the endpoint of the AWS APIs in the SDK's own variable. No CNI plugin serves the system node, which
+// one system node, whose role it has, and the endpoint of the AWS APIs in the SDK's own variable. No CNI plugin serves the system node, which
 // is therefore not Ready: what runs there uses the node's network and tolerates that. Values of the user's file come first.
 func (o Options) chartValues() (map[string]any, error) {
 	images := map[string]any{"registry": imageRegistry}
@@ -82,7 +73,7 @@ func (o Options) chartValues() (map[string]any, error) {
 	values := map[string]any{
 		"images":   images,
 		"settings": map[string]any{"clusterName": ClusterName},
-		"controller": map[string]any{"replicas": 1, "hostNetwork": true, "env": env, "tolerations": []any{
+		"controller": map[string]any{"replicas": 1, "hostNetwork": true, "env": env, "nodeSelector": systemGroup.labels(), "tolerations": []any{
 			map[string]any{"key": "CriticalAddonsOnly", "operator": "Exists"},
 			map[string]any{"key": corev1.TaintNodeNotReady, "operator": "Exists"},
 		}},
@@ -106,43 +97,6 @@ func applyAll(ctx context.Context, c client.Client, objects []*unstructured.Unst
 		}
 	}
 	return nil
-}
-
-// startSystemNode launches the instance of a managed node group, and waits until the controller runs there.
-func (d *daemon) startSystemNode(ctx context.Context) error {
-	image, err := ssm.NewFromConfig(d.config).GetParameter(ctx, &ssm.GetParameterInput{
-		Name: awssdk.String("/aws/service/eks/optimized-ami/" + controlplane.Version + "/amazon-linux-2023/x86_64/standard/recommended/image_id"),
-	})
-	if err != nil {
-		return err
-	}
-	_, err = ec2.NewFromConfig(d.config).RunInstances(ctx, &ec2.RunInstancesInput{
-		ImageId: image.Parameter.Value, InstanceType: systemType, MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1),
-		SubnetId: awssdk.String(exhausted.subnets[0].id), SecurityGroupIds: []string{GroupID},
-		IamInstanceProfile: &ec2types.IamInstanceProfileSpecification{Name: awssdk.String(systemProfile)},
-		UserData:           awssdk.String(base64.StdEncoding.EncodeToString([]byte(d.systemUserData()))),
-		TagSpecifications:  []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{{Key: awssdk.String(nodeGroupTag), Value: awssdk.String("system")}}}},
-	})
-	if err != nil {
-		return fmt.Errorf("launching the system node: %w", err)
-	}
-	if d.opts.Bare {
-		return d.waitForNode(ctx)
-	}
-	return d.waitForController(ctx)
-}
-
-// systemUserData is what EKS gives the instances of a managed node group. The node keeps off whatever does not tolerate it.
-func (d *daemon) systemUserData() string {
-	return strings.Join([]string{
-		"MIME-Version: 1.0", `Content-Type: multipart/mixed; boundary="//"`, "", "--//", "Content-Type: application/node.eks.aws", "",
-		"apiVersion: node.eks.aws/v1alpha1", "kind: NodeConfig", "spec:",
-		"  cluster:", "    name: " + ClusterName, "    apiServerEndpoint: https://" + d.endpoint.String(),
-		"    certificateAuthority: " + base64.StdEncoding.EncodeToString(d.control.CA()), "    cidr: " + serviceCIDR,
-		"  kubelet:", "    config:", "      maxPods: 29",
-		"      registerWithTaints: [{key: CriticalAddonsOnly, value: \"true\", effect: NoSchedule}]",
-		"    flags: [--node-labels=eks.amazonaws.com/nodegroup=system]", "--//--", "",
-	}, "\n")
 }
 
 // waitForNode waits until the system node has registered.

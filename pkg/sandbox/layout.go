@@ -43,35 +43,69 @@ type layout struct {
 	subnets []subnet
 }
 
-// exhausted is the account of a team that ran out of addresses: a VPC of 2,048 addresses with a /24 in each zone for nodes,
-// and 100.64.0.0/17 attached, with a /19 in each zone for pods.
-var exhausted = layout{
-	cidrs: []string{"10.0.0.0/21", "100.64.0.0/17"},
-	subnets: []subnet{
-		{id: "subnet-0d0ec0de000000a00", zone: "a", cidr: "10.0.0.0/24", name: "node-a", discover: true},
-		{id: "subnet-0d0ec0de000000b00", zone: "b", cidr: "10.0.1.0/24", name: "node-b", discover: true},
-		{id: "subnet-0d0ec0de000000c00", zone: "c", cidr: "10.0.2.0/24", name: "node-c", discover: true},
-		{id: publicSubnetID, zone: "a", cidr: "10.0.3.0/24", name: "public-a", public: true},
-		{id: "subnet-0d0ec0de0000000a1", zone: "a", cidr: "100.64.0.0/19", name: "pod-a"},
-		{id: "subnet-0d0ec0de0000000b1", zone: "b", cidr: "100.64.32.0/19", name: "pod-b"},
-		{id: "subnet-0d0ec0de0000000c1", zone: "c", cidr: "100.64.64.0/19", name: "pod-c"},
-	},
+// Layouts of a sandbox's VPC, for Options.Layout.
+const (
+	// Prepared: 100.64.0.0/17 is attached, with a /19 in each zone for pods, and no CNI plugin is installed.
+	Prepared = "prepared"
+	// Exhausted: where a team that runs out of addresses stands. There are node subnets only; aws-node gives pods addresses of
+	// them, other services take some, and a managed node group of three runs whatever comes.
+	Exhausted = "exhausted"
+)
+
+// nodeSubnets are a /24 in each zone of a VPC of 2,048 addresses, the first for the API server and the system node.
+var nodeSubnets = []subnet{
+	{id: "subnet-0d0ec0de000000a00", zone: "a", cidr: "10.0.0.0/24", name: "node-a", discover: true},
+	{id: "subnet-0d0ec0de000000b00", zone: "b", cidr: "10.0.1.0/24", name: "node-b", discover: true},
+	{id: "subnet-0d0ec0de000000c00", zone: "c", cidr: "10.0.2.0/24", name: "node-c", discover: true},
 }
 
-// wide is the same with room for thousands of nodes.
-var wide = layout{
-	cidrs: append(slices.Clone(exhausted.cidrs), "10.64.0.0/16"),
+var exhausted = layout{
+	cidrs:   []string{"10.0.0.0/21"},
+	subnets: append(slices.Clone(nodeSubnets), subnet{id: publicSubnetID, zone: "a", cidr: "10.0.3.0/24", name: "public-a", public: true}),
+}
+
+var prepared = layout{
+	cidrs: append(slices.Clone(exhausted.cidrs), "100.64.0.0/17"),
 	subnets: append(slices.Clone(exhausted.subnets),
+		subnet{id: "subnet-0d0ec0de0000000a1", zone: "a", cidr: "100.64.0.0/19", name: "pod-a"},
+		subnet{id: "subnet-0d0ec0de0000000b1", zone: "b", cidr: "100.64.32.0/19", name: "pod-b"},
+		subnet{id: "subnet-0d0ec0de0000000c1", zone: "c", cidr: "100.64.64.0/19", name: "pod-c"}),
+}
+
+// wide is prepared with room for thousands of nodes.
+var wide = layout{
+	cidrs: append(slices.Clone(prepared.cidrs), "10.64.0.0/16"),
+	subnets: append(slices.Clone(prepared.subnets),
 		subnet{id: "subnet-0d0ec0de000000a02", zone: "a", cidr: "10.64.0.0/18", name: "node-a-wide", discover: true},
 		subnet{id: "subnet-0d0ec0de000000b02", zone: "b", cidr: "10.64.64.0/18", name: "node-b-wide", discover: true},
 		subnet{id: "subnet-0d0ec0de000000c02", zone: "c", cidr: "10.64.128.0/18", name: "node-c-wide", discover: true}),
 }
 
 func (o Options) layout() layout {
-	if o.Kubelet == Hollow {
+	switch {
+	case o.Kubelet == Hollow:
 		return wide
+	case o.Layout == Exhausted:
+		return exhausted
+	default:
+		return prepared
 	}
-	return exhausted
+}
+
+// checkLayout says what a layout does not go with.
+func (o *Options) checkLayout() error {
+	switch o.Layout {
+	case "":
+		o.Layout = Prepared
+	case Prepared:
+	case Exhausted:
+		if o.Kubelet != StandIn {
+			return fmt.Errorf("layout %s needs kubelets of kind %s: what stands in for aws-node is no image, and hollow nodes have no addresses", Exhausted, StandIn)
+		}
+	default:
+		return fmt.Errorf("layout %q is not known: use %s or %s", o.Layout, Prepared, Exhausted)
+	}
+	return nil
 }
 
 // ids in the order in which build creates what has them.
@@ -233,7 +267,7 @@ func (l layout) route(ctx context.Context, api *ec2.Client, input *ec2.CreateRou
 // createEndpointENI makes the ENI by which the API server is in the VPC, and returns its id and address.
 func createEndpointENI(ctx context.Context, api *ec2.Client) (string, netip.Addr, error) {
 	out, err := api.CreateNetworkInterface(ctx, &ec2.CreateNetworkInterfaceInput{
-		SubnetId: aws.String(exhausted.subnets[0].id), Groups: []string{GroupID}, Description: aws.String("Amazon EKS " + ClusterName),
+		SubnetId: aws.String(nodeSubnets[0].id), Groups: []string{GroupID}, Description: aws.String("Amazon EKS " + ClusterName),
 	})
 	if err != nil {
 		return "", netip.Addr{}, err

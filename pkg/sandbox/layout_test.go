@@ -15,7 +15,7 @@ import (
 )
 
 func TestAVPCIsBuiltThoughNewResourcesAreUnknownAtFirst(t *testing.T) {
-	for name, l := range map[string]layout{"exhausted": exhausted, "wide": wide} {
+	for name, l := range map[string]layout{Exhausted: exhausted, Prepared: prepared, "wide": wide} {
 		t.Run(name, func(t *testing.T) {
 			cloud := aws.New(aws.Options{Region: Region, Latency: aws.Fast(), Seed: 1})
 			cloud.ReserveIDs(l.ids())
@@ -34,4 +34,16 @@ func TestAVPCIsBuiltThoughNewResourcesAreUnknownAtFirst(t *testing.T) {
 			require.Equal(t, GroupID, s.SecurityGroups[1].ID)
 		})
 	}
+}
+
+func TestALayoutThatNeedsStandInsIsRefusedForOtherKubelets(t *testing.T) {
+	for _, kubelet := range []string{Real, Hollow} {
+		opts := Options{Kubelet: kubelet, Layout: Exhausted}
+		require.ErrorContains(t, opts.checkLayout(), "layout exhausted needs kubelets of kind stand-in")
+	}
+	opts := Options{Kubelet: StandIn, Layout: "narrow"}
+	require.ErrorContains(t, opts.checkLayout(), `layout "narrow" is not known: use prepared or exhausted`)
+	opts = Options{Kubelet: Hollow}
+	require.NoError(t, opts.checkLayout())
+	require.Equal(t, Prepared, opts.Layout)
 }

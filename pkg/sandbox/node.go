@@ -17,6 +17,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/ami"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/awsnode"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/bootstrap"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/kubelet"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/process"
@@ -50,10 +51,11 @@ func runStandIn(ctx context.Context, opts NodeOptions) error {
 	if err := os.Symlink(filepath.Join(opts.BinDir, "portmap"), "/opt/cni/bin/portmap"); err != nil {
 		return err
 	}
-	programs := map[string]string{}
-	for _, name := range []string{"controller", "agent", "cni"} {
-		programs[name] = filepath.Join(opts.BinDir, name)
+	programs, err := programsIn(opts.BinDir)
+	if err != nil {
+		return err
 	}
+	programs[awsnode.Image] = self
 	k, err := kubelet.New(ctx, kubelet.Options{
 		Kubeconfig:    filepath.Join(opts.disk(), "kubeconfig"),
 		Programs:      programs,
@@ -67,6 +69,22 @@ func runStandIn(ctx context.Context, opts NodeOptions) error {
 		return fmt.Errorf("instance %s: %w", opts.InstanceID, err)
 	}
 	return k.Run(ctx)
+}
+
+// programsIn a folder, by name: what containers run whose image is called so.
+func programsIn(dir string) (map[string]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	programs := map[string]string{}
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			programs[entry.Name()] = path
+		}
+	}
+	return programs, nil
 }
 
 // runInit is the first process of an instance with a real kubelet. It makes the machine, and a control group that the rest

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	policies "github.com/dovetail-dev/dovetail/iam"
+	"github.com/dovetail-dev/dovetail/pkg/sandbox/awsnode"
 )
 
 // ec2Trust lets instances take a role.
@@ -48,9 +49,28 @@ func (d *daemon) buildRoles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := api.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: aws.String(systemProfile)}); err != nil {
+	if err := buildProfile(ctx, api, systemProfile, ControllerRole); err != nil {
 		return err
 	}
-	_, err = api.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String(systemProfile), RoleName: aws.String(ControllerRole)})
+	if d.opts.Layout != Exhausted {
+		return nil
+	}
+	for _, name := range []string{NodeRole, ControllerRole} {
+		_, err := api.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
+			RoleName: aws.String(name), PolicyName: aws.String(awsnode.PolicyName), PolicyDocument: aws.String(awsnode.Policy),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return buildProfile(ctx, api, appsProfile, NodeRole)
+}
+
+// buildProfile makes an instance profile of a node group.
+func buildProfile(ctx context.Context, api *iam.Client, name, role string) error {
+	if _, err := api.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: aws.String(name)}); err != nil {
+		return err
+	}
+	_, err := api.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: aws.String(name), RoleName: aws.String(role)})
 	return err
 }

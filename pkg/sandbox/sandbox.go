@@ -40,6 +40,7 @@ type Options struct {
 	BinDir  string    // controller, agent, cni, portmap and the control plane's programs
 	Latency string    // profile of the AWS simulator: fast or aws
 	Kubelet string    // what instances run: StandIn, Real or Hollow
+	Layout  string    // of the VPC: Prepared or Exhausted
 	Images  []string  // archives that instances with real kubelets find their images in
 	Bare    bool      // without Dovetail: what EKS gives a new cluster
 	Values  string    // file of values for the chart, besides what it needs here
@@ -116,7 +117,7 @@ func Up(ctx context.Context, opts Options) (*Sandbox, error) {
 			return nil, fmt.Errorf("%w: run make build", err)
 		}
 	}
-	if err := opts.checkKubelet(); err != nil {
+	if err := errors.Join(opts.checkKubelet(), opts.checkLayout()); err != nil {
 		return nil, err
 	}
 	values, err := opts.chartValues()
@@ -375,7 +376,7 @@ func startDaemon(ctx context.Context, opts Options) (*Sandbox, error) {
 		APIServer: "https://" + apiServer, AWS: "http://" + awsAddress, UserNS: os.Getuid() != 0,
 	}
 	cmd := exec.Command("/proc/self/exe", "sandbox", "daemon", "--dir", opts.Dir, "--bin-dir", opts.BinDir, "--latency", opts.Latency, "--api-server", s.APIServer,
-		"--kubelet", opts.Kubelet, "--images", strings.Join(opts.Images, ","), "--bare="+strconv.FormatBool(opts.Bare), "--values", opts.Values)
+		"--kubelet", opts.Kubelet, "--layout", opts.Layout, "--images", strings.Join(opts.Images, ","), "--bare="+strconv.FormatBool(opts.Bare), "--values", opts.Values)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{apiFile, awsFile, stepsWriter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{

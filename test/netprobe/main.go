@@ -5,13 +5,16 @@
 // it runs in a pod's namespace and on a node alike.
 //
 //	netprobe listen ADDR                   print "listening ADDR", then one peer address a connection, and reply it
+//	netprobe serve ADDR                    the same without a word, until it is told to end: the program of a container
 //	netprobe dial [-timeout 5s] ADDR       connect, print what the listener replies
+//	netprobe request [-timeout 5s] [-every 50ms]  dial one after the other of the ADDRs in the last line of standard input; print
+//	                                       "ok ADDR" or "failed ADDR: why" for each
 //	netprobe get [-timeout 5s] [-ca BASE64] URL
 //	netprobe kernel                        print rules, routes and nftables, sorted, one fact a line
 //	netprobe pids NAME                     print the processes of this namespace that run the program NAME
 //	netprobe kill [-hold] NAME             send them SIGKILL, and with -hold whoever follows them
 //
-// What goes on and on (listen, kill -hold) ends with standard input: that reaches through any number of programs that
+// What goes on and on (listen, request, kill -hold) ends with standard input: that reaches through any number of programs that
 // stand between, which signals do not.
 package main
 
@@ -38,6 +41,7 @@ type command struct {
 // settings are the values of all flags; a command declares those it reads.
 type settings struct {
 	timeout time.Duration
+	every   time.Duration
 	ca      string
 	hold    bool
 }
@@ -50,7 +54,12 @@ func withTimeout(flags *flag.FlagSet, s *settings) {
 
 var commands = map[string]command{
 	"listen": {withoutFlags, "ADDR", listen},
+	"serve":  {withoutFlags, "ADDR", serve},
 	"dial":   {withTimeout, "ADDR", dial},
+	"request": {func(flags *flag.FlagSet, s *settings) {
+		withTimeout(flags, s)
+		flags.DurationVar(&s.every, "every", 50*time.Millisecond, "from one request to the next")
+	}, "", request},
 	"get": {func(flags *flag.FlagSet, s *settings) {
 		withTimeout(flags, s)
 		flags.StringVar(&s.ca, "ca", "", "PEM of the authority that signed the server's certificate, in base64")
@@ -83,11 +92,11 @@ func untilInputEnds(ctx context.Context) (context.Context, context.CancelFunc) {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("want listen, dial, get, kernel, pids or kill")
+		return errors.New("want listen, serve, dial, request, get, kernel, pids or kill")
 	}
 	verb, ok := commands[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown command %q: want listen, dial, get, kernel, pids or kill", args[0])
+		return fmt.Errorf("unknown command %q: want listen, serve, dial, request, get, kernel, pids or kill", args[0])
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	var set settings

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -24,12 +25,19 @@ const replyTimeout = 5 * time.Second
 func listen(ctx context.Context, _ settings, addr string) error {
 	ctx, cancel := untilInputEnds(ctx)
 	defer cancel()
+	return serveTo(ctx, os.Stdout, addr)
+}
+
+// serve replies the peer's address to each connection, until it is told to end.
+func serve(ctx context.Context, _ settings, addr string) error { return serveTo(ctx, io.Discard, addr) }
+
+func serveTo(ctx context.Context, out io.Writer, addr string) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", addr)
 	if err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
-	fmt.Printf("listening %s\n", listener.Addr())
+	fmt.Fprintf(out, "listening %s\n", listener.Addr())
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -38,41 +46,53 @@ func listen(ctx context.Context, _ settings, addr string) error {
 		if err != nil {
 			return err
 		}
-		go reply(conn)
+		go reply(conn, out)
 	}
 }
 
-func reply(conn net.Conn) {
+func reply(conn net.Conn, out io.Writer) {
 	defer func() { _ = conn.Close() }()
 	peer, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
 		return
 	}
-	fmt.Println(peer.Addr().Unmap())
+	fmt.Fprintln(out, peer.Addr().Unmap())
 	_ = conn.SetDeadline(time.Now().Add(replyTimeout))
 	_, _ = fmt.Fprintln(conn, peer.Addr().Unmap())
 }
 
 // dial prints what the listener replies.
 func dial(ctx context.Context, set settings, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, set.timeout)
+	answer, err := ask(ctx, set.timeout, addr)
+	if err != nil {
+		return err
+	}
+	fmt.Println(answer)
+	return nil
+}
+
+// ask connects and returns the reply, which must not be empty.
+func ask(ctx context.Context, timeout time.Duration, addr string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", addr)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _ = conn.Close() }()
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
-			return err
+			return "", err
 		}
 	}
 	answer, err := io.ReadAll(io.LimitReader(conn, 1024))
 	if err != nil {
-		return fmt.Errorf("connected, but no reply: %w", err)
+		return "", fmt.Errorf("connected, but no reply: %w", err)
 	}
-	fmt.Println(strings.TrimSpace(string(answer)))
-	return nil
+	if len(answer) == 0 {
+		return "", errors.New("connected, but the reply is empty")
+	}
+	return strings.TrimSpace(string(answer)), nil
 }
 
 // get prints the body of a 200 answer.

@@ -45,6 +45,27 @@ func (s *Sandbox) Apply(ctx context.Context, skip ...string) ([]string, error) {
 	return applied, nil
 }
 
+// ApplyKind applies the examples' objects of one kind, and returns the name of the last.
+func (s *Sandbox) ApplyKind(ctx context.Context, kind string) (name string, err error) {
+	objects, err := s.manifests()
+	if err != nil {
+		return "", err
+	}
+	for _, object := range objects {
+		if object.GetKind() != kind {
+			continue
+		}
+		if err := s.apply(ctx, object); err != nil {
+			return "", err
+		}
+		name = object.GetName()
+	}
+	if name == "" {
+		return "", fmt.Errorf("%s has no %s", s.opts.Examples, kind)
+	}
+	return name, nil
+}
+
 // Delete deletes what Apply made, the last first, and waits until it is gone: Karpenter's finalizers take their time.
 func (s *Sandbox) Delete(ctx context.Context) error {
 	objects, err := s.manifests()

@@ -108,6 +108,10 @@ func (s *Sandbox) Connectivity(ctx context.Context, workload Workload, nodes []N
 	if err != nil {
 		return nil, err
 	}
+	return s.connectivity(ctx, sites)
+}
+
+func (s *Sandbox) connectivity(ctx context.Context, sites []site) ([]Probe, error) {
 	if len(sites) < 2 {
 		return nil, fmt.Errorf("the workload runs on %d nodes: nothing to connect", len(sites))
 	}

@@ -22,8 +22,13 @@ type Workload struct {
 	Replicas int
 }
 
-// Workload reads the one Deployment that the examples made.
+// Workload reads the one Deployment that the examples made in the default namespace.
 func (s *Sandbox) Workload(ctx context.Context) (Workload, error) {
+	return s.WorkloadIn(ctx, namespace)
+}
+
+// WorkloadIn reads the one Deployment that the examples made in a namespace.
+func (s *Sandbox) WorkloadIn(ctx context.Context, namespace string) (Workload, error) {
 	var deployments appsv1.DeploymentList
 	if err := s.Kube.List(ctx, &deployments, client.InNamespace(namespace)); err != nil {
 		return Workload{}, err

@@ -166,4 +166,13 @@ func (e *CommandError) Error() string {
 	return fmt.Sprintf("dovetail%s: %v\n%s", command.String(), e.Err, e.Output)
 }
 
+// ExitCode of the program, -1 where it did not end by itself.
+func (e *CommandError) ExitCode() int {
+	var exit *exec.ExitError
+	if errors.As(e.Err, &exit) {
+		return exit.ExitCode()
+	}
+	return -1
+}
+
 func (e *CommandError) Unwrap() error { return e.Err }

@@ -51,7 +51,7 @@ type Sandbox struct {
 const (
 	LimitUp      = 20 * time.Second
 	LimitRunning = 60 * time.Second
-	LimitDemo    = 4 * time.Minute
+	LimitDemo    = 6 * time.Minute
 )
 
 // namespace is where the scenario's own objects live.

@@ -139,7 +139,7 @@ func (c *container) runOnce(ctx context.Context) error {
 		return err
 	}
 	spec, err := json.Marshal(ContainerSpec{
-		Program: c.program, Args: append(append([]string{}, skip(c.spec.Command, 1)...), c.spec.Args...), Env: env, Mounts: c.mounts(),
+		Program: c.program, Args: append(append([]string{}, skip(c.spec.Command, 1)...), c.spec.Args...), Env: env, Mounts: c.mounts(), NetNS: c.w.sandbox.netns,
 	})
 	if err != nil {
 		return err

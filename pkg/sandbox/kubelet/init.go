@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,8 @@ type ContainerSpec struct {
 	Args    []string
 	Env     []string
 	Mounts  []Mount
+	// NetNS is the file of the pod's network namespace; "" for a pod in its node's.
+	NetNS string
 }
 
 // RunContainerInit becomes the container's program. It runs in a new mount namespace and builds the root that an image
@@ -50,6 +53,11 @@ func RunContainerInit(input io.Reader) error {
 	if err := os.MkdirAll(root+"/tmp", 0o777); err != nil {
 		return err
 	}
+	if spec.NetNS != "" {
+		if err := enterNetNS(spec.NetNS); err != nil {
+			return fmt.Errorf("network namespace: %w", err)
+		}
+	}
 	if err := unix.Chroot(root); err != nil {
 		return fmt.Errorf("chroot: %w", err)
 	}
@@ -62,6 +70,17 @@ func RunContainerInit(input io.Reader) error {
 		return fmt.Errorf("%s is linked dynamically, and its image holds nothing but the program: build it with CGO_ENABLED=0, as make build does", spec.Program)
 	}
 	return fmt.Errorf("%s: %w", program, err)
+}
+
+// enterNetNS enters a network namespace with the thread that is to become the program.
+func enterNetNS(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	runtime.LockOSThread()
+	return unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
 }
 
 func bind(m Mount, root string) error {
