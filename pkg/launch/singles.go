@@ -41,6 +41,19 @@ func SinglesOf(ctx context.Context, network *v1alpha1.PodNetwork, it *cloudprovi
 	return SingleAddresses{MaxPods: n.MaxPods, Need: need}, need != podcapacity.Need{}
 }
 
+// Of the requirements of the instance type makes those that nodes of it with single addresses meet.
+func (s SingleAddresses) Of(requirements scheduling.Requirements) scheduling.Requirements {
+	return with(requirements, s.requirements()...)
+}
+
+// requirements of an offering of single addresses.
+func (s SingleAddresses) requirements() []*scheduling.Requirement {
+	return []*scheduling.Requirement{
+		scheduling.NewRequirement(v1alpha1.LabelMaxPods, corev1.NodeSelectorOpIn, strconv.Itoa(s.MaxPods)),
+		scheduling.NewRequirement(v1alpha1.LabelPrefixDelegation, corev1.NodeSelectorOpIn, string(v1alpha1.Disabled)),
+	}
+}
+
 // FallsBack tells whether the network may launch nodes with single addresses where it would rather have /28s.
 func FallsBack(network *v1alpha1.PodNetwork) bool {
 	return network.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled && podnetwork.AgentOf(network) == v1alpha1.AgentDovetail
@@ -92,7 +105,7 @@ func modesOf(it *cloudprovider.InstanceType, singles SingleAddresses) *modes {
 	most, fewest := it.Requirements.Get(v1alpha1.LabelMaxPods).Any(), strconv.Itoa(singles.MaxPods)
 	m := &modes{
 		prefixes: []*scheduling.Requirement{in(v1alpha1.LabelMaxPods, most), in(v1alpha1.LabelPrefixDelegation, string(v1alpha1.Enabled))},
-		singles:  []*scheduling.Requirement{in(v1alpha1.LabelMaxPods, fewest), in(v1alpha1.LabelPrefixDelegation, string(v1alpha1.Disabled))},
+		singles:  singles.requirements(),
 		requirements: with(it.Requirements, in(v1alpha1.LabelMaxPods, most, fewest),
 			in(v1alpha1.LabelPrefixDelegation, string(v1alpha1.Enabled), string(v1alpha1.Disabled))),
 	}

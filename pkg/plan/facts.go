@@ -83,9 +83,11 @@ type Node struct {
 	Instance string
 	// NodePool that launched it, "" for nodes that Karpenter does not own.
 	NodePool string
-	// PodNetwork that it is on, and the ENIConfig that its labels name.
-	PodNetwork, ENIConfig string
-	Fargate, Windows      bool
+	// PodNetwork that it is on.
+	PodNetwork string
+	// Singles: it was launched there with single addresses, for want of /28s.
+	Singles          bool
+	Fargate, Windows bool
 	// MaxPods of its kubelet.
 	MaxPods int
 	// Pods that have an address of their own.

@@ -46,6 +46,7 @@ const (
 	ReasonInsufficientCapacity = "InsufficientPodSubnets"
 	ReasonNoRoomToReplace      = "NoRoomToReplace"
 	ReasonFragmented           = "PodSubnetFragmented"
+	ReasonSingleAddresses      = "SingleAddresses"
 	ReasonNodeSubnetFull       = "NodeSubnetFull"
 	ReasonNoInstanceType       = "NoInstanceType"
 	ReasonTypesNotOffered      = "InstanceTypesNotOffered"

@@ -86,6 +86,8 @@ type planner struct {
 // podSubnet serves a zone.
 type podSubnet struct {
 	zone, eniConfig string
+	// moreENIs that the nodes take than today.
+	moreENIs int
 	podnetwork.Subnet
 	// snapshot is nil where EC2 was not read.
 	snapshot *podnetwork.Snapshot

@@ -14,6 +14,7 @@ import (
 	coreprovisioning "sigs.k8s.io/karpenter/pkg/controllers/provisioning/scheduling"
 
 	"github.com/dovetail-dev/dovetail/pkg/cli"
+	"github.com/dovetail-dev/dovetail/pkg/launch"
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
@@ -56,8 +57,11 @@ type group struct {
 	types []shape
 	// zones that it launches in.
 	zones []string
-	// most that one of its nodes needs.
-	most podcapacity.Need
+	// most that one of its nodes needs, and what one is where only single addresses are left; nil where that is not launched.
+	most    podcapacity.Need
+	singles *launch.SingleAddresses
+	// fullest of its nodes has so many pods.
+	fullest int
 }
 
 // nodeClassOf a NodePool, if the network selects it.
@@ -74,9 +78,15 @@ func (p *planner) pools() {
 			continue
 		}
 		wants := coreprovisioning.NewNodeClaimTemplate(&pool).Requirements
-		types := lo.Filter(p.shapes.of(&nodeClass), func(s shape, _ int) bool { return s.requirements.Intersects(wants) == nil })
+		all := lo.Map(p.shapes.of(&nodeClass), func(s shape, _ int) shape {
+			if s.singles != nil && s.singles.Of(s.requirements).Intersects(wants) != nil {
+				s.singles = nil // who asks for a max-pods gets no node that has less
+			}
+			return s
+		})
+		types := lo.Filter(all, func(s shape, _ int) bool { return s.requirements.Intersects(wants) == nil })
 		zones := lo.Uniq(lo.Map(nodeClass.Status.Subnets, func(s ec2nodeclass.Subnet, _ int) string { return s.Zone }))
-		g := newGroup(pool.Name, nodeClass.Name, byPool[pool.Name], types, p.shapes.of(&nodeClass), zones)
+		g := newGroup(pool.Name, nodeClass.Name, byPool[pool.Name], types, all, zones)
 		g.AtOnce = atOnce(&pool, len(g.nodes))
 		p.judgeTypes(g)
 		p.groups = append(p.groups, g)
@@ -103,6 +113,7 @@ func newGroup(name, nodeClass string, nodes []Node, types, all []shape, zones []
 	used := lo.CountValuesBy(nodes, func(n Node) string { return n.InstanceType })
 	for _, n := range nodes {
 		g.Pods += n.Pods
+		g.fullest = max(g.fullest, n.Pods)
 	}
 	names := map[string]bool{}
 	for _, s := range types {
@@ -122,10 +133,18 @@ func newGroup(name, nodeClass string, nodes []Node, types, all []shape, zones []
 		})
 		// What is launched in place of a node may be of any type of the pool; what a pool has nodes of tells more than what it might have.
 		if len(nodes) == 0 || used[s.name] > 0 {
-			g.most = largest(g.most, s.need)
+			g.most, g.singles = largest(g.most, s.need), worse(g.singles, s.singles)
 		}
 	}
 	return g
+}
+
+// worse of two ways to launch nodes with single addresses, in each regard; nil is none.
+func worse(a, b *launch.SingleAddresses) *launch.SingleAddresses {
+	if a == nil || b == nil {
+		return lo.CoalesceOrEmpty(a, b)
+	}
+	return &launch.SingleAddresses{MaxPods: min(a.MaxPods, b.MaxPods), Need: largest(a.Need, b.Need)}
 }
 
 // perPod is USD a month, on a node that is full.

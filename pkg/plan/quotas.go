@@ -20,20 +20,7 @@ func (p *planner) quotas() {
 	if p.facts.VPC == nil {
 		return
 	}
-	more := 0
-	for _, g := range p.groups {
-		for _, n := range g.nodes {
-			s, ok := find(g.types, n.InstanceType)
-			if !ok {
-				s.need = g.most
-			}
-			if n.PodNetwork == "" {
-				more += s.need.ENIs
-			}
-		}
-		more += g.AtOnce * (1 + g.most.ENIs)
-	}
-	enis := p.limit("network interfaces in the Region", p.facts.Quotas.ENIs, more)
+	enis := p.limit("network interfaces in the Region", p.facts.Quotas.ENIs, p.moreENIs)
 	p.judgeQuota(enis, ReasonENIQuota, "EC2 refuses further ENIs: nodes are not launched, or pods on them get no addresses",
 		`ask for more: Service Quotas, Amazon VPC, "Network interfaces per Region" (L-DF5E4CA3)`)
 	blocks := p.limit("IPv4 CIDR blocks of the VPC", p.facts.Quotas.BlocksPerVPC, p.newBlocks)

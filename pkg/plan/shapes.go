@@ -24,7 +24,9 @@ type shape struct {
 	name       string
 	now, after int
 	// need of a node, of its pod subnet.
-	need         podcapacity.Need
+	need podcapacity.Need
+	// singles is what it is where only single addresses are left, nil where it is not launched then.
+	singles      *launch.SingleAddresses
 	requirements scheduling.Requirements
 	zones        []string
 	price        float64
@@ -68,8 +70,13 @@ func (s *shapes) of(nodeClass *ec2nodeclass.EC2NodeClass) []shape {
 		if now == nil || after == nil {
 			continue
 		}
+		var singles *launch.SingleAddresses
+		if of, ok := launch.SinglesOf(s.ctx, network, after); ok {
+			singles = &of
+		}
 		found = append(found, shape{
-			name: after.Name, now: int(now.Capacity.Pods().Value()), after: int(after.Capacity.Pods().Value()), need: launch.NeedOf(s.ctx, network, after),
+			singles: singles,
+			name:    after.Name, now: int(now.Capacity.Pods().Value()), after: int(after.Capacity.Pods().Value()), need: launch.NeedOf(s.ctx, network, after),
 			requirements: after.Requirements, zones: here, price: t.Price,
 		})
 	}

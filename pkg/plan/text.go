@@ -183,6 +183,12 @@ func (z Zone) Result() string {
 		return counted(z.Without, "node") + " without room"
 	case z.ReplacementWithout > 0:
 		return counted(z.ReplacementWithout, "replacement") + " without room"
+	case z.Singles > 0:
+		return fmt.Sprintf("%s with single addresses in place of %d", counted(z.SinglesNodes, "node"), z.Singles)
+	case z.ReplacementSingles > 0:
+		return counted(z.ReplacementSingles, "replacement") + " with single addresses"
+	case z.More == 0 && z.MoreSingles > 0:
+		return "room for " + counted(z.MoreSingles, "more node") + ", with single addresses"
 	}
 	return "room for " + counted(z.More, "more node")
 }

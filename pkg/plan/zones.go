@@ -13,7 +13,6 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/cli"
-	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
@@ -28,11 +27,18 @@ type Zone struct {
 	// Replacement is what the disruption budgets let replacements take besides, were all of them in this zone.
 	Replacement Amount `json:"replacement"`
 	Free        Amount `json:"free"`
+	// Singles: so many of the nodes find no /28s, and SinglesNodes with single addresses, which hold fewer pods, have room for theirs.
+	// ReplacementSingles is the same of replacements.
+	Singles            int `json:"nodesBySingleAddresses"`
+	SinglesNodes       int `json:"nodesWithSingleAddresses"`
+	ReplacementSingles int `json:"replacementsBySingleAddresses"`
 	// Without room: so many of the nodes, and of the replacements.
 	Without            int `json:"nodesWithoutRoom"`
 	ReplacementWithout int `json:"replacementsWithoutRoom"`
 	// More nodes of the largest need that find room after today's and their replacements.
 	More int `json:"moreNodes"`
+	// MoreSingles of nodes with single addresses find room after those.
+	MoreSingles int `json:"moreNodesWithSingleAddresses"`
 	// Unknown: nothing is known of its pod subnets.
 	Unknown bool `json:"unknown,omitempty"`
 }
@@ -73,20 +79,6 @@ const (
 	RoleNodes = "nodes"
 )
 
-// account of a zone while nodes are placed in it.
-type account struct {
-	Zone
-	rooms []room
-	most  podcapacity.Need
-	// nodes that the node subnets of the zone must take at once while nodes are replaced.
-	atOnce int
-}
-
-type room struct {
-	podnetwork.Room
-	subnet podSubnet
-}
-
 func (p *planner) zones() {
 	accounts := p.accounts()
 	for _, g := range p.groups {
@@ -94,27 +86,22 @@ func (p *planner) zones() {
 			a := accounts[n.Zone]
 			a.Nodes++
 			a.Pods += n.Pods
-			s, ok := find(g.types, n.InstanceType)
-			if !ok || s.after == 0 { // it would be replaced by another type
-				s.need = g.most
-			}
-			a.take(n, s.need)
+			a.take(n, demandOf(g, n))
 		}
 	}
 	for _, g := range p.groups {
+		meanwhile := 0
 		for zone, a := range accounts {
 			if len(g.zones) == 0 || slices.Contains(g.zones, zone) {
-				a.replace(g.AtOnce, g.most)
+				meanwhile = max(meanwhile, a.replace(g.AtOnce, demand{need: g.most, singles: g.singles, pods: g.fullest}))
 			}
 		}
+		p.moreENIs += meanwhile // they are in one zone or another
 	}
 	for _, zone := range slices.Sorted(maps.Keys(accounts)) {
 		a := accounts[zone]
-		for _, r := range a.rooms {
-			if a.most != (podcapacity.Need{}) {
-				a.More += r.Nodes(a.most)
-			}
-		}
+		a.more()
+		p.moreENIs += a.moreENIs
 		p.report.Zones = append(p.report.Zones, a.Zone)
 		p.judgeZone(a)
 	}
@@ -153,68 +140,7 @@ func (p *planner) accounts() map[string]*account {
 	return accounts
 }
 
-// take what a node needs. One that is on the pod network holds a part already, in its own subnet; another goes where there is the most
-// room, as launches do.
-func (a *account) take(n Node, need podcapacity.Need) {
-	a.most = largest(a.most, need)
-	for i := range a.rooms {
-		r := &a.rooms[i]
-		if held, on := r.subnet.snapshot.Held[n.Instance]; on && n.Instance != "" {
-			rest := need.Beyond(held)
-			a.Need = a.Need.plus(r.set(rest))
-			return
-		}
-	}
-	taken, ok := a.place(need)
-	a.Need = a.Need.plus(taken)
-	if !ok {
-		a.Without++
-	}
-}
-
-// largest of two needs, in each regard.
-func largest(a, b podcapacity.Need) podcapacity.Need {
-	return podcapacity.Need{Prefixes: max(a.Prefixes, b.Prefixes), Addresses: max(a.Addresses, b.Addresses), ENIs: max(a.ENIs, b.ENIs)}
-}
-
-// place a need in the subnet with the most room. Where none has enough, it says what the need would take.
-func (a *account) place(need podcapacity.Need) (Amount, bool) {
-	if len(a.rooms) == 0 {
-		return amount(podnetwork.Room{}.Charge(need)), false
-	}
-	best := &a.rooms[0]
-	for i := range a.rooms[1:] {
-		if r := &a.rooms[i+1]; r.Nodes(need) > best.Nodes(need) {
-			best = r
-		}
-	}
-	if best.Nodes(need) == 0 {
-		return amount(best.Charge(need)), false
-	}
-	return best.set(need), true
-}
-
-// set a need aside.
-func (r *room) set(need podcapacity.Need) Amount {
-	charge := r.Charge(need)
-	r.Aside.Blocks += charge.Blocks
-	r.Aside.Addresses += charge.Addresses
-	r.Promised = r.Promised || need.Prefixes > 0
-	return amount(charge)
-}
-
-// replace so many nodes at once.
-func (a *account) replace(nodes int, need podcapacity.Need) {
-	a.atOnce += nodes
-	for range nodes {
-		taken, ok := a.place(need)
-		a.Replacement = a.Replacement.plus(taken)
-		if !ok {
-			a.ReplacementWithout++
-		}
-	}
-}
-
+// judgeZone says the worst of a zone: who reads that nodes find no room need not read that others have to make do.
 func (p *planner) judgeZone(a *account) {
 	if a.Unknown || len(a.rooms) == 0 || len(p.podSubnets) == 0 { // a zone without any is told of elsewhere
 		return
@@ -222,6 +148,7 @@ func (p *planner) judgeZone(a *account) {
 	short := fmt.Sprintf("zone %s: %d of %s would find no room in the pod subnets (%s)", a.Zone.Zone, a.Without, counted(a.Nodes, "node"), a.comparison(a.Need))
 	enlarge := "add a pod subnet to the zone (spec.eniConfigs.nodeLabel k8s.amazonaws.com/eniConfig takes several a zone) or use larger ones; " +
 		"lower spec.maxPods.limit to let each node take less"
+	singles := "they hold fewer pods, so that more nodes are launched; from then on /28s come free only as whole nodes go"
 	switch {
 	case a.Without > 0:
 		p.found.add(Harm, ReasonInsufficientCapacity, short, "Karpenter would not launch nodes in place of those, and their pods would stay pending", enlarge)
@@ -229,12 +156,18 @@ func (p *planner) judgeZone(a *account) {
 		p.found.add(Warning, ReasonNoRoomToReplace, fmt.Sprintf("zone %s: today's nodes fit, and %d of the %s that the disruption budgets let Karpenter launch at once do not (%s)",
 			a.Zone.Zone, a.ReplacementWithout, counted(a.atOnce, "replacement"), a.comparison(a.Need.plus(a.Replacement))),
 			"a node is there until its replacement is ready; with less room nodes are replaced more slowly, or in other zones", "lower the NodePools' disruption budgets for reason Drifted, or "+enlarge)
+	case a.Singles > 0:
+		p.found.add(Warning, ReasonSingleAddresses, fmt.Sprintf("zone %s: %d of %s would find no /28s, and be replaced by %s with single addresses (%d addresses needed at the most, %d free)",
+			a.Zone.Zone, a.Singles, counted(a.Nodes, "node"), counted(a.SinglesNodes, "node"), a.Need.Addresses, a.Free.Addresses), singles, enlarge)
+	case a.ReplacementSingles > 0:
+		p.found.add(Warning, ReasonSingleAddresses, fmt.Sprintf("zone %s: today's nodes fit, and %d of the %s that the disruption budgets let Karpenter launch at once would have single addresses (%d addresses needed at the most, %d free)",
+			a.Zone.Zone, a.ReplacementSingles, counted(a.atOnce, "replacement"), a.Need.Addresses+a.Replacement.Addresses, a.Free.Addresses), singles, "lower the NodePools' disruption budgets for reason Drifted, or "+enlarge)
 	}
 }
 
 func (a *account) comparison(need Amount) string {
 	if need.Prefixes > 0 {
-		return fmt.Sprintf("%d /28s needed at the most, %d free", need.Prefixes, a.Free.Prefixes)
+		return fmt.Sprintf("%d /28s needed at the most, %d free; %d addresses free", need.Prefixes, a.Free.Prefixes, a.Free.Addresses)
 	}
 	return fmt.Sprintf("%d addresses needed at the most, %d free", need.Addresses, a.Free.Addresses)
 }

@@ -44,7 +44,7 @@ func (n NodeNeed) Most() Need {
 	}
 	addresses := max(n.MaxPods, 0)
 	if n.Static {
-		addresses = max(n.MaxPods-hostNetworkPods, 0)
+		addresses = max(n.MaxPods-HostNetworkPods, 0)
 	}
 	if n.Prefixes {
 		prefixes := min(ceil(addresses, AddressesPerPrefix), n.PodENIs*slots)

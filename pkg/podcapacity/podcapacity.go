@@ -10,8 +10,8 @@ import "fmt"
 const (
 	// AddressesPerPrefix is the size of the /28 that EC2 delegates to an address slot.
 	AddressesPerPrefix = 16
-	// hostNetworkPods is what Amazon's formula adds for pods that need no address: the CNI's own and kube-proxy.
-	hostNetworkPods = 2
+	// HostNetworkPods is what Amazon's formula adds for pods that need no address: the CNI's own and kube-proxy.
+	HostNetworkPods = 2
 	// Amazon EKS recommends at most 110 pods on instances up to 30 vCPU and 250 on larger ones.
 	recommendedSmall, recommendedLarge, recommendedSmallVCPUs = 110, 250, 30
 )
@@ -80,9 +80,9 @@ func Compute(g Geometry, p Policy) Result {
 	}
 
 	prefixes := p.PrefixDelegation && g.PrefixCapable
-	result := Result{PodENIs: enis, MaxAllowed: enis*slots + hostNetworkPods}
+	result := Result{PodENIs: enis, MaxAllowed: enis*slots + HostNetworkPods}
 	if prefixes {
-		result.MaxAllowed = enis*slots*AddressesPerPrefix + hostNetworkPods
+		result.MaxAllowed = enis*slots*AddressesPerPrefix + HostNetworkPods
 	} else if p.PrefixDelegation {
 		result.Warnings = append(result.Warnings, "prefix delegation needs a Nitro or bare-metal instance type: single addresses are used")
 	}
@@ -106,7 +106,7 @@ func Compute(g Geometry, p Policy) Result {
 	}
 	result.MaxPods = max(result.MaxPods, 0)
 	if prefixes {
-		result.Prefixes = ceil(max(result.MaxPods-hostNetworkPods, 0), AddressesPerPrefix)
+		result.Prefixes = ceil(max(result.MaxPods-HostNetworkPods, 0), AddressesPerPrefix)
 	}
 	result.KubeReservedMemoryMiB = KubeReservedMemoryMiB(result.MaxPods)
 	return result
@@ -115,7 +115,7 @@ func Compute(g Geometry, p Policy) Result {
 // SingleMaxPods is what max-pods becomes when a node that was to have a /28 in each slot gets a single address there instead: all
 // else that lowers it lowers both alike.
 func SingleMaxPods(maxPods, podENIs, ipsPerENI int) int {
-	return min(maxPods, max(podENIs, 0)*max(ipsPerENI-1, 0)+hostNetworkPods)
+	return min(maxPods, max(podENIs, 0)*max(ipsPerENI-1, 0)+HostNetworkPods)
 }
 
 // KubeReservedMemoryMiB is what the EKS AMIs reserve for the kubelet and the container runtime.
