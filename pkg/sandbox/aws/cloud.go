@@ -66,6 +66,7 @@ type Cloud struct {
 	sessions   map[string]session // IMDS tokens
 }
 
+	fargate    map[string][]*fargateProfile // by cluster
 // New returns an account with nothing in it.
 func New(opts Options) *Cloud {
 	if opts.Region == "" {
@@ -80,7 +81,7 @@ func New(opts Options) *Cloud {
 		random: random, ids: ids{random: random, reserved: map[string][]string{}},
 		buckets: throttle{}, tokens: map[string]idempotent{}, components: map[string]Component{},
 		publicAddress: netip.MustParseAddr("198.51.100.6"),
-		roles:         map[string]*role{}, profiles: map[string]*instanceProfile{}, clusters: map[string]Cluster{},
+		roles:         map[string]*role{}, profiles: map[string]*instanceProfile{}, clusters: map[string]Cluster{}, fargate: map[string][]*fargateProfile{},
 		queues: map[string]*queue{}, sessions: map[string]session{},
 	}
 }

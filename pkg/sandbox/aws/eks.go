@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -58,27 +60,83 @@ type clusterDescription struct {
 	Tags map[string]string `json:"tags"`
 }
 
-// serveEKS serves DescribeCluster: GET /clusters/NAME.
+// eksCall is a request of EKS by its path.
+type eksCall struct {
+	action           string // "" for one that is not simulated
+	cluster, profile string
+}
+
+// eksCallOf a request: the actions are told apart by method and path.
+func eksCallOf(r *http.Request) eksCall {
+	rest, ok := strings.CutPrefix(r.URL.Path, "/clusters/")
+	parts := strings.Split(rest, "/")
+	if !ok || slices.Contains(parts, "") {
+		return eksCall{}
+	}
+	switch profiles := len(parts) > 1 && parts[1] == "fargate-profiles"; {
+	case len(parts) == 1 && r.Method == http.MethodGet:
+		return eksCall{action: "DescribeCluster", cluster: parts[0]}
+	case profiles && len(parts) == 2:
+		return eksCall{action: map[string]string{http.MethodGet: "ListFargateProfiles", http.MethodPost: "CreateFargateProfile"}[r.Method], cluster: parts[0]}
+	case profiles && len(parts) == 3:
+		return eksCall{action: map[string]string{http.MethodGet: "DescribeFargateProfile", http.MethodDelete: "DeleteFargateProfile"}[r.Method], cluster: parts[0], profile: parts[2]}
+	}
+	return eksCall{}
+}
+
+// serveEKS serves clusters, and their Fargate profiles.
 func (c *Cloud) serveEKS(w http.ResponseWriter, r *http.Request) {
-	name, ok := strings.CutPrefix(r.URL.Path, "/clusters/")
-	if !ok || name == "" || strings.Contains(name, "/") || r.Method != http.MethodGet || r.URL.RawQuery != "" {
+	call := eksCallOf(r)
+	if call.action == "" || r.URL.RawQuery != "" && call.action != "ListFargateProfiles" {
 		writeJSONError(w, clientError("InvalidRequestException", "The sandbox does not simulate %s %s of EKS", r.Method, r.URL.RequestURI()))
 		return
 	}
-	c.mu.Lock()
-	cluster, ok := c.clusters[name]
-	err := c.authorizeService(sessionToken(r), "eks:DescribeCluster", c.arn("eks", "cluster/"+name))
-	c.mu.Unlock()
+	body, err := readBody(r)
+	var out any
+	if err == nil {
+		out, err = c.callEKS(call, sessionToken(r), r.URL.Query(), body)
+	}
 	if err != nil {
 		writeJSONError(w, err)
 		return
 	}
-	if !ok {
-		writeJSONError(w, statusError(http.StatusNotFound, "ResourceNotFoundException", "No cluster found for name: %s.", name))
-		return
+	writeJSON(w, http.StatusOK, out)
+}
+
+func (c *Cloud) callEKS(call eksCall, token string, query url.Values, body []byte) (any, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	resource := "cluster/" + call.cluster
+	if call.profile != "" {
+		resource = "fargateprofile/" + call.cluster + "/" + call.profile
 	}
+	if err := c.authorizeService(token, "eks:"+call.action, c.arn("eks", resource)); err != nil {
+		return nil, err
+	}
+	cluster, ok := c.clusters[call.cluster]
+	if !ok {
+		return nil, statusError(http.StatusNotFound, "ResourceNotFoundException", "No cluster found for name: %s.", call.cluster)
+	}
+	switch call.action {
+	case "ListFargateProfiles":
+		return c.listFargateProfiles(cluster, query)
+	case "CreateFargateProfile":
+		return c.createFargateProfile(cluster, body)
+	case "DeleteFargateProfile":
+		return c.deleteFargateProfile(cluster, call.profile)
+	case "DescribeFargateProfile":
+		p, err := c.oneProfile(cluster, call.profile)
+		if err != nil {
+			return nil, err
+		}
+		return c.describeProfile(cluster.Name, p), nil
+	}
+	return c.describeCluster(cluster), nil
+}
+
+func (c *Cloud) describeCluster(cluster Cluster) clusterReply {
 	d := clusterDescription{
-		Name: name, ARN: c.arn("eks", "cluster/"+name), Version: cluster.Version, Endpoint: cluster.Endpoint, Status: "ACTIVE",
+		Name: cluster.Name, ARN: c.arn("eks", "cluster/"+cluster.Name), Version: cluster.Version, Endpoint: cluster.Endpoint, Status: "ACTIVE",
 		PlatformVersion: "eks.1", Tags: map[string]string{},
 	}
 	d.Authority.Data = base64.StdEncoding.EncodeToString(cluster.CA)
@@ -92,5 +150,5 @@ func (c *Cloud) serveEKS(w http.ResponseWriter, r *http.Request) {
 	}
 	d.VPC.VPCID, d.VPC.SubnetIDs, d.VPC.GroupID, d.VPC.EndpointPrivateAccess = cluster.VPCID, cluster.SubnetIDs, cluster.GroupID, true
 	d.VPC.SecurityGroupIDs = []string{}
-	writeJSON(w, http.StatusOK, clusterReply{Cluster: d})
+	return clusterReply{Cluster: d}
 }

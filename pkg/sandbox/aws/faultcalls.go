@@ -169,6 +169,7 @@ var knownErrors = map[string]apiError{
 	"ServiceUnavailable":    {message: "The request has failed due to a temporary failure of the server.", status: http.StatusServiceUnavailable},
 	"Unavailable":           {message: "The server is overloaded and can't handle the request.", status: http.StatusServiceUnavailable},
 	"UnauthorizedOperation": {message: "You are not authorized to perform this operation.", status: http.StatusForbidden},
+	"AccessDeniedException": {message: "User is not authorized to perform this action.", status: http.StatusForbidden},
 	"AuthFailure":           {message: "AWS was not able to validate the provided access credentials", status: http.StatusUnauthorized},
 	"Blocked":               {message: "Your account is currently blocked.", status: http.StatusBadRequest},
 	"OptInRequired":         {message: "You are not subscribed to this service.", status: http.StatusUnauthorized},
@@ -182,7 +183,7 @@ var knownErrors = map[string]apiError{
 }
 
 // otherServices are the services besides EC2 whose calls can fail.
-var otherServices = []string{"iam", "sts", "ssm", "eks", "sqs", "pricing"}
+var otherServices = []string{"iam", "sts", "ssm", "eks", "sqs", "pricing", "servicequotas"}
 
 // checkAction refuses what matches no call.
 func (c *Cloud) checkAction(pattern string) error {
@@ -340,8 +341,8 @@ func actionOf(r *http.Request) (string, error) {
 	if target := r.Header.Get("X-Amz-Target"); target != "" {
 		return target[strings.LastIndexByte(target, '.')+1:], nil
 	}
-	if strings.HasPrefix(r.URL.Path, "/clusters/") {
-		return "DescribeCluster", nil
+	if call := eksCallOf(r); call.action != "" {
+		return call.action, nil
 	}
 	body, err := readBody(r)
 	if err != nil {

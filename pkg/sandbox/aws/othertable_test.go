@@ -41,6 +41,10 @@ func otherServicesTable(t *testing.T) string {
 	s := readSource(t)
 	rows := []string{
 		"| EKS DescribeCluster | name | `InvalidRequestException`, `ResourceNotFoundException` | clusters other than those that `SetCluster` set |",
+		"| EKS ListFargateProfiles | name, maxResults, nextToken | `InvalidParameterException`, `InvalidRequestException`, `ResourceNotFoundException` |  |",
+		"| EKS CreateFargateProfile | name, fargateProfileName, podExecutionRoleArn, subnets, selectors, tags | `InvalidParameterException`, `InvalidRequestException`, `ResourceInUseException`, `ResourceLimitExceededException`, `ResourceNotFoundException` | pods on Fargate |",
+		"| EKS DescribeFargateProfile | name, fargateProfileName | `ResourceNotFoundException` |  |",
+		"| EKS DeleteFargateProfile | name, fargateProfileName | `InvalidRequestException`, `ResourceNotFoundException` |  |",
 		"| IMDSv2 | tokens, `meta-data` (instance, placement, interfaces, role credentials, spot and rebalance notices), `dynamic/instance-identity/document`, `user-data` | HTTP statuses | throttling |",
 	}
 	for _, list := range []string{"jsonOperations", "serveIdentity"} {
