@@ -54,19 +54,24 @@ type Cloud struct {
 	instances       table[instance]
 	templates       table[launchTemplate]
 	placementGroups table[placementGroup]
-	reservations    table[capacityReservation]
-	launched        int // instances, ever
-	publicAddress   netip.Addr
+
+	transitGateways    table[transitGateway]
+	transitAttachments table[transitAttachment]
+	transitTables      table[transitTable]
+
+	reservations  table[capacityReservation]
+	launched      int // instances, ever
+	publicAddress netip.Addr
 
 	roles      map[string]*role
 	profiles   map[string]*instanceProfile
 	clusters   map[string]Cluster
+	fargate    map[string][]*fargateProfile // by cluster
 	queues     map[string]*queue
 	subscribed []string           // queues that get the events of EC2
 	sessions   map[string]session // IMDS tokens
 }
 
-	fargate    map[string][]*fargateProfile // by cluster
 // New returns an account with nothing in it.
 func New(opts Options) *Cloud {
 	if opts.Region == "" {

@@ -83,9 +83,14 @@ var (
 	kindImage       = kind{"ami", "InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "The image id '[%s]' does not exist"}
 	kindCapacity    = kind{"cr", "InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed", "The capacity reservation ID '%s' does not exist"}
 	kindPlacement   = kind{"pg", "InvalidPlacementGroupId.NotFound", "InvalidPlacementGroupId.Malformed", "The placement group ID '%s' does not exist"}
-	taggableKinds   = []kind{
+
+	kindTransitGateway    = kind{"tgw", "InvalidTransitGatewayID.NotFound", "InvalidTransitGatewayID.Malformed", "Transit Gateway %s was deleted or does not exist."}
+	kindTransitAttachment = kind{"tgw-attach", "InvalidTransitGatewayAttachmentID.NotFound", "InvalidTransitGatewayAttachmentID.Malformed", "Transit Gateway Attachment %s was deleted or does not exist."}
+	kindTransitTable      = kind{"tgw-rtb", "InvalidRouteTableID.NotFound", "InvalidRouteTableId.Malformed", "Transit Gateway Route Table %s was deleted or does not exist."}
+
+	taggableKinds = []kind{
 		kindInstance, kindInterface, kindSubnet, kindVPC, kindGroup, kindRule, kindRouteTable, kindGateway, kindNAT, kindPeering, kindAddress, kindReservation, kindTemplate,
-		kindCapacity, kindPlacement,
+		kindCapacity, kindPlacement, kindTransitGateway, kindTransitAttachment, kindTransitTable,
 	}
 	kindAssociation = kind{"rtbassoc", "InvalidAssociationID.NotFound", "InvalidAssociationID.Malformed", "The association ID '%s' does not exist"}
 	kindBlock       = kind{"vpc-cidr-assoc", "InvalidVpcCidrBlockAssociationID.NotFound", "InvalidVpcCidrBlockAssociationId.Malformed", "The vpc CIDR block association ID '%s' does not exist"}

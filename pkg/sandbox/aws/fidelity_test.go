@@ -34,6 +34,8 @@ var remarks = map[string]string{
 	"DescribeInstanceStatus":     "failed checks of the system and of volumes",
 	"DescribeSpotPriceHistory":   "history: there is the present price of each pool alone, and it is invented",
 	"RunInstances":               "markets other than spot",
+	"CreateTransitGateway":       "packets through a transit gateway: a VPC's route to one swallows them; attachments other than of VPCs of the account",
+	"SearchTransitGatewayRoutes": "prefix lists",
 	"CreateSecurityGroup":        "groups outside a VPC",
 }
 

@@ -90,9 +90,17 @@ func TestEveryFilterWorksOrSaysThatItIsNotSimulated(t *testing.T) {
 	w := newWorld(t)
 	w.populate()
 	empty := newAccount(t, immediate())
-	required := map[string]url.Values{"GetSubnetCidrReservations": {"SubnetId": {testPods}}, "DescribeLaunchTemplateVersions": {"LaunchTemplateName": {"all"}}}
+	gateway := w.transitGateway()
+	required := map[string]url.Values{
+		"GetSubnetCidrReservations": {"SubnetId": {testPods}}, "DescribeLaunchTemplateVersions": {"LaunchTemplateName": {"all"}},
+		"GetTransitGatewayAttachmentPropagations": {"TransitGatewayAttachmentId": {w.attachVPC(*gateway.TransitGatewayId, testVPC, testNodes)}},
+		"SearchTransitGatewayRoutes":              {"TransitGatewayRouteTableId": {*gateway.Options.AssociationDefaultRouteTableId}},
+	}
 	ask := func(w *world, action, name string) (int, string) {
 		form := url.Values{"Action": {action}, "Filter.1.Name": {name}, "Filter.1.Value.1": {"*"}}
+		if strings.HasPrefix(name, "route-search.") {
+			form.Set("Filter.1.Value.1", "0.0.0.0/0")
+		}
 		for key, values := range required[action] {
 			form[key] = values
 		}

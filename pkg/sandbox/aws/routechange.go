@@ -31,7 +31,7 @@ func (r *request) replaceRoute(in *ec2.ReplaceRouteInput) (*ec2.ReplaceRouteOutp
 	}
 	target, err := r.routeTarget(t, &ec2.CreateRouteInput{
 		GatewayId: in.GatewayId, NatGatewayId: in.NatGatewayId, NetworkInterfaceId: in.NetworkInterfaceId,
-		VpcPeeringConnectionId: in.VpcPeeringConnectionId,
+		VpcPeeringConnectionId: in.VpcPeeringConnectionId, TransitGatewayId: in.TransitGatewayId,
 	})
 	if err != nil {
 		return nil, err

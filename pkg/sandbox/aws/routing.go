@@ -20,7 +20,7 @@ type routeTable struct {
 
 type route struct {
 	destination netip.Prefix
-	target      string // id of an internet gateway, NAT gateway, interface or peering
+	target      string // id of an internet gateway, NAT gateway, interface, peering or transit gateway
 }
 
 func (r *request) createRouteTable(in *ec2.CreateRouteTableInput) (*ec2.CreateRouteTableOutput, error) {
@@ -94,7 +94,7 @@ func (r *request) createRoute(in *ec2.CreateRouteInput) (*ec2.CreateRouteOutput,
 
 func (r *request) routeTarget(t *routeTable, in *ec2.CreateRouteInput) (string, error) {
 	var targets []string
-	for _, id := range []*string{in.GatewayId, in.NatGatewayId, in.NetworkInterfaceId, in.VpcPeeringConnectionId} {
+	for _, id := range []*string{in.GatewayId, in.NatGatewayId, in.NetworkInterfaceId, in.VpcPeeringConnectionId, in.TransitGatewayId} {
 		if id != nil {
 			targets = append(targets, *id)
 		}
@@ -127,6 +127,12 @@ func (r *request) routeTarget(t *routeTable, in *ec2.CreateRouteInput) (string, 
 		if p.joins(t.vpc) {
 			of = t.vpc
 		}
+	case in.TransitGatewayId != nil:
+		// EC2 does not know a gateway that the VPC is not attached to.
+		if !r.attached(t.vpc, *in.TransitGatewayId) {
+			return "", kindTransitGateway.missing(*in.TransitGatewayId)
+		}
+		of = t.vpc
 	default:
 		n, err := r.interfaces.one(kindInterface, "networkInterfaceId", in.NetworkInterfaceId)
 		if err != nil {
@@ -140,9 +146,18 @@ func (r *request) routeTarget(t *routeTable, in *ec2.CreateRouteInput) (string, 
 	return targets[0], nil
 }
 
+// attached tells whether the VPC has an attachment to the transit gateway that is there.
+func (c *Cloud) attached(v *vpc, gateway string) bool {
+	return slices.ContainsFunc(c.transitAttachments.all(), func(a *transitAttachment) bool {
+		return a.vpc == v && a.gateway.id == gateway && a.available()
+	})
+}
+
 // blackhole tells whether the target of a route is gone or cannot pass packets.
-func (c *Cloud) blackhole(target string) bool {
+func (c *Cloud) blackhole(t *routeTable, target string) bool {
 	switch idPrefix(target) {
+	case "tgw":
+		return !c.attached(t.vpc, target)
 	case "igw":
 		g := c.gateways.get(target)
 		return g == nil || g.vpc == nil
@@ -228,10 +243,12 @@ func (r *request) describeRouteTable(t *routeTable) ec2types.RouteTable {
 			described.NatGatewayId = target
 		case "pcx":
 			described.VpcPeeringConnectionId = target
+		case "tgw":
+			described.TransitGatewayId = target
 		default:
 			described.NetworkInterfaceId = target
 		}
-		if r.blackhole(route.target) {
+		if r.blackhole(t, route.target) {
 			described.State = ec2types.RouteStateBlackhole
 		}
 		d.Routes = append(d.Routes, described)

@@ -50,7 +50,7 @@ type RouteTable struct {
 	Routes    []Route
 }
 
-// Route has the target "local", or the id of an internet gateway, a NAT gateway, an interface or a peering. A route
+// Route has the target "local", or the id of an internet gateway, a NAT gateway, an interface, a peering or a transit gateway. A route
 // whose target is gone is a blackhole.
 type Route struct {
 	Destination netip.Prefix
@@ -182,7 +182,7 @@ func (c *Cloud) snapshotTable(t *routeTable) RouteTable {
 		table.Routes = append(table.Routes, Route{Destination: cidr, Target: "local"})
 	}
 	for _, r := range t.routes {
-		table.Routes = append(table.Routes, Route{Destination: r.destination, Target: r.target, Blackhole: c.blackhole(r.target)})
+		table.Routes = append(table.Routes, Route{Destination: r.destination, Target: r.target, Blackhole: c.blackhole(t, r.target)})
 	}
 	return table
 }

@@ -18,6 +18,9 @@ func (r *request) deleteVPC(in *ec2.DeleteVpcInput) (*ec2.DeleteVpcOutput, error
 	}
 	inUse := r.hasGateway(v) ||
 		slices.ContainsFunc(r.peerings.all(), func(p *peering) bool { return p.joins(v) && !p.over() }) ||
+		slices.ContainsFunc(r.transitAttachments.all(), func(a *transitAttachment) bool {
+			return a.vpc == v && a.state != ec2types.TransitGatewayAttachmentStateDeleted
+		}) ||
 		slices.ContainsFunc(r.subnets.all(), func(s *subnet) bool { return s.vpc == v }) ||
 		slices.ContainsFunc(r.groups.all(), func(g *securityGroup) bool { return g.vpc == v && g != v.defaultGroup }) ||
 		slices.ContainsFunc(r.routeTables.all(), func(t *routeTable) bool { return t.vpc == v && t != v.mainTable })
