@@ -28,9 +28,11 @@ const (
 	NodeMigration = "controller-node-migration"
 	// NodeDynamic is for nodes whose agent attaches ENIs and assigns prefixes. Nodes of static allocation need nothing of it.
 	NodeDynamic = "node-dynamic"
+	// Plan is for who runs `dovetail plan`. It is of neither role.
+	Plan = "plan"
 )
 
-// All policies; those of the controller first.
+// All policies of the two roles; those of the controller first.
 func All() []string {
 	return []string{Controller, InstanceProfiles, Interruption, ZonalShift, Provision, NodeMigration, NodeDynamic}
 }

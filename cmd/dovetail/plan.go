@@ -24,6 +24,7 @@ type planOptions struct {
 	dir          string
 	force        bool
 	reservedENIs int
+	clusterName  string
 }
 
 func newPlanCommand() *cobra.Command {
@@ -64,6 +65,7 @@ PodNetwork it plans for one with an empty spec. It exits with 2 when a finding w
 	flags.StringVar(&opts.dir, "write", "", "directory to write the manifests to apply into")
 	flags.BoolVar(&opts.force, "force", false, "let --write overwrite files")
 	flags.IntVar(&opts.reservedENIs, "reserved-enis", 0, "the controller's setting: ENIs of each instance that pods do not get")
+	flags.StringVar(&opts.clusterName, "cluster-name", "", "what AWS calls the cluster; without it the tags of a node's instance tell")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "html"}, cobra.ShellCompDirectiveNoFileComp)) // it is there
 	return cmd
 }
@@ -101,7 +103,7 @@ func (o *planOptions) plan(cmd *cobra.Command, args []string) (plan.Report, erro
 	}
 	facts, err := survey.Read(cmd.Context(), survey.Params{
 		Cluster: cluster, Host: host, Name: name, Declared: declared, AWS: cli.AWS, InstanceTypes: embeddedTypes,
-		PricesFrom: "a list in this program, of us-east-1, on demand", ReservedENIs: o.reservedENIs,
+		PricesFrom: "a list in this program, of us-east-1, on demand", ReservedENIs: o.reservedENIs, ClusterName: o.clusterName,
 	})
 	if err != nil {
 		return plan.Report{}, err

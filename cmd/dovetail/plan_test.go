@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -21,7 +20,6 @@ import (
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/samber/lo"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,10 +29,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/charts/chartstest"
 	"github.com/dovetail-dev/dovetail/pkg/apis"
-	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/plan"
-	"github.com/dovetail-dev/dovetail/pkg/plan/survey"
-	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
@@ -42,6 +37,7 @@ import (
 // exhausted VPC of seed 003: a /21 with three /24 for nodes, whose pods have taken all addresses.
 type exhausted struct {
 	*testing.T
+	cloud *aws.Cloud
 	api   *ec2.Client
 	vpc   *string
 	nodes []string // subnets by zone
@@ -51,13 +47,15 @@ type exhausted struct {
 var planZones = []string{"us-east-1a", "us-east-1b", "us-east-1c"}
 
 func newExhausted(t *testing.T) *exhausted {
-	server := httptest.NewServer(aws.New(aws.Options{}).Handler())
+	cloud := aws.New(aws.Options{})
+	cloud.SetCluster(aws.Cluster{Name: "test"})
+	server := httptest.NewServer(cloud.Handler())
 	t.Cleanup(server.Close)
 	t.Setenv("AWS_ENDPOINT_URL", server.URL)
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	t.Setenv("AWS_REGION", "eu-west-1") // another cluster's
-	e := &exhausted{T: t, api: ec2.New(ec2.Options{Region: "us-east-1", BaseEndpoint: awssdk.String(server.URL), Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "")})}
+	e := &exhausted{T: t, cloud: cloud, api: ec2.New(ec2.Options{Region: "us-east-1", BaseEndpoint: awssdk.String(server.URL), Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "")})}
 	vpc, err := e.api.CreateVpc(t.Context(), &ec2.CreateVpcInput{CidrBlock: awssdk.String("10.0.0.0/21")})
 	require.NoError(t, err)
 	e.vpc = vpc.Vpc.VpcId
@@ -107,7 +105,9 @@ func (e *exhausted) cluster(c client.Client, karpenter bool) {
 		if !karpenter { // its instance tells the VPC
 			image, err := e.api.DescribeImages(e.Context(), &ec2.DescribeImagesInput{})
 			require.NoError(e, err)
-			out, err := e.api.RunInstances(e.Context(), &ec2.RunInstancesInput{ImageId: image.Images[0].ImageId, InstanceType: "m5.large", SubnetId: &e.nodes[i], MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1)})
+			out, err := e.api.RunInstances(e.Context(), &ec2.RunInstancesInput{ImageId: image.Images[0].ImageId, InstanceType: "m5.large", SubnetId: &e.nodes[i], MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1), TagSpecifications: []ec2types.TagSpecification{{
+				ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{{Key: awssdk.String("kubernetes.io/cluster/test"), Value: awssdk.String("owned")}},
+			}}})
 			require.NoError(e, err)
 			node.Spec.ProviderID = "aws:///" + zone + "/" + *out.Instances[0].InstanceId
 		}
@@ -152,6 +152,8 @@ func TestAPlanForAClusterWithoutDovetail(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, plan.FromNobody, report.From)
 	require.Equal(t, *e.vpc, report.VPC, "by the nodes' instances")
+	require.Equal(t, "test", report.ClusterName, "by their tags")
+	require.Empty(t, report.Unread)
 	require.Equal(t, []string{plan.ReasonKarpenterMissing}, reasons(report, plan.Warning))
 	require.Equal(t, 3, report.NodePools[0].Nodes)
 	require.Equal(t, "m5.large", report.NodePools[0].InstanceTypes[0].Name)
@@ -198,6 +200,10 @@ func TestAPlanForAnExhaustedVPC(t *testing.T) {
 	require.Equal(t, []string{plan.ReasonNodeSubnetFull}, reasons(report, plan.Harm), "%+v", report.Findings)
 	require.Equal(t, 3, report.NodePools[0].Nodes)
 	require.Len(t, report.Subnets, 6)
+	require.Equal(t, []string{"Fargate profiles"}, lo.Map(report.Unread, func(u plan.Unread, _ int) string { return u.What }))
+	require.Contains(t, report.Unread[0].Why, "--cluster-name tells it")
+	report, err = e.plan("--cluster-name", "test")
+	require.ErrorAs(t, err, new(harmful))
 	require.Empty(t, report.Unread)
 	require.Equal(t, plan.Limit{Name: "IPv4 CIDR blocks of the VPC", Limit: 5, Used: 1, After: 2}, report.Quotas[1])
 
@@ -240,48 +246,6 @@ func TestAPlanForAnExhaustedVPC(t *testing.T) {
 	require.Empty(t, reasons(report, plan.Harm))
 	require.Empty(t, reasons(report, plan.Warning))
 	require.Equal(t, 511-1, report.Zones[0].Free.Prefixes)
-}
-
-// A cluster of 1,000 nodes and 20,000 pods behind a real API server, its VPC in the simulator, without NodePools and without the ENIs of its nodes: reading the cluster, plan and text.
-func BenchmarkAPlanForALargeCluster(b *testing.B) {
-	server := httptest.NewServer(aws.New(aws.Options{}).Handler())
-	b.Cleanup(server.Close)
-	b.Setenv("AWS_ENDPOINT_URL", server.URL)
-	b.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-	b.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	config := chartstest.StartAPIServer(b)
-	config.QPS = -1
-	apis.Register(scheme.Scheme)
-	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
-	require.NoError(b, err)
-	require.NoError(b, c.Create(b.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}))
-	var all errgroup.Group
-	all.SetLimit(32)
-	for i := range 1000 {
-		all.Go(func() error {
-			name := fmt.Sprint("node-", i)
-			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelTopologyZone: planZones[i%3], corev1.LabelInstanceTypeStable: "m5.large"}}}
-			if err := c.Create(b.Context(), node); err != nil {
-				return err
-			}
-			for k := range 20 {
-				pod := pending(fmt.Sprintf("web-%d-%d", i, k))
-				pod.Spec.NodeName = name
-				if err := c.Create(b.Context(), pod); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	require.NoError(b, all.Wait())
-	for b.Loop() {
-		facts, err := survey.Read(b.Context(), survey.Params{Cluster: c, AWS: cli.AWS, InstanceTypes: embeddedTypes})
-		require.NoError(b, err)
-		report := plan.Make(facts)
-		require.Equal(b, 20_000, report.NodePools[0].Pods)
-		report.Print(io.Discard, podnetwork.Drawing{})
-	}
 }
 
 func TestAPlanWithOtherFlags(t *testing.T) {

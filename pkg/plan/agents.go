@@ -81,21 +81,15 @@ func (p *planner) couldNotRead(what string) bool {
 
 // leftAlone is what no pod network concerns, or this one does not.
 func (p *planner) leftAlone() {
-	var fargate, windows, fargatePods, unmanagedNodes int
+	var windows, unmanagedNodes int
 	for _, n := range p.facts.Nodes {
 		switch {
-		case n.Fargate:
-			fargate++
-			fargatePods += n.Pods
+		case n.Fargate: // told of elsewhere
 		case n.Windows:
 			windows++
 		case n.NodePool == "":
 			unmanagedNodes++
 		}
-	}
-	if fargate > 0 {
-		p.found.add(Info, ReasonFargate, fmt.Sprintf("%s on Fargate, with %s, stay as they are", counted(fargate, "node"), counted(fargatePods, "pod")),
-			"Fargate pods have addresses of their profile's subnets, and AWS runs their nodes", "count those addresses to the node subnets; nothing is to be done")
 	}
 	classes := lo.FilterMap(p.facts.NodeClasses, func(c ec2nodeclass.EC2NodeClass, _ int) (string, bool) {
 		return c.Name, strings.HasPrefix(c.AMIFamily(), "Windows")

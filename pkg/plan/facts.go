@@ -29,15 +29,21 @@ type Facts struct {
 
 	// Cluster is the API server's address.
 	Cluster, Region string
-	Installed       Installed
-	IPv6            bool
-	ServiceCIDRs    []netip.Prefix
-	NodePools       []karpv1.NodePool
-	NodeClasses     []ec2nodeclass.EC2NodeClass
-	ENIConfigs      []eniconfig.ENIConfig
-	Nodes           []Node
+	// ClusterName is what AWS's tags call the cluster, "" where it could not be read.
+	ClusterName  string
+	Installed    Installed
+	IPv6         bool
+	ServiceCIDRs []netip.Prefix
+	NodePools    []karpv1.NodePool
+	NodeClasses  []ec2nodeclass.EC2NodeClass
+	ENIConfigs   []eniconfig.ENIConfig
+	Nodes        []Node
 	// PendingPods have no node.
 	PendingPods int
+	// Movable pods are on nodes that a pod network can concern, and have other places to go: what runs on each node is not among them.
+	Movable []PodKind
+	// FargateProfiles of the cluster.
+	FargateProfiles []FargateProfile
 	// VPCCNI is aws-node, nil without.
 	VPCCNI *appsv1.DaemonSet
 
@@ -92,8 +98,26 @@ type Node struct {
 	MaxPods int
 	// Pods that have an address of their own.
 	Pods int
-	// Labels decide whether aws-node has a pod there.
-	Labels map[string]string
+}
+
+// PodKind is pods of one namespace with the same labels.
+type PodKind struct {
+	Namespace string
+	Labels    map[string]string
+	Pods      int
+}
+
+// FargateProfile says which pods EKS puts on Fargate when they are created.
+type FargateProfile struct {
+	Name      string
+	Subnets   []string
+	Selectors []FargateSelector
+}
+
+// FargateSelector matches pods of the namespace that have all the labels. In each * stands for any text and ? for one character.
+type FargateSelector struct {
+	Namespace string
+	Labels    map[string]string
 }
 
 // VPC of the nodes.
@@ -103,9 +127,10 @@ type VPC struct {
 	Blocks      []netip.Prefix
 	RouteTables []RouteTable
 	Peerings    []Peering
-	// Provision is the same VPC as the planner of spec.provision sees it; ClusterName is the one that its tags have for the PodNetwork.
-	Provision   provision.VPC
-	ClusterName string
+	// TransitGateways that it is attached to.
+	TransitGateways []TransitGateway
+	// Provision is the same VPC as the planner of spec.provision sees it.
+	Provision provision.VPC
 }
 
 // RouteTable of the VPC.
@@ -132,6 +157,27 @@ type Route struct {
 type Peering struct {
 	ID, VPC string
 	CIDRs   []netip.Prefix
+}
+
+// TransitGateway that the VPC is attached to.
+type TransitGateway struct {
+	ID, Attachment string
+	// Routes of the table that the attachment is associated with, but for those back to the VPC: what leaves the VPC for the gateway
+	// goes by these.
+	Routes []TransitRoute
+	// Announced are the routes to others of the tables that the VPC's own blocks are propagated to: by these others reach it.
+	Announced []TransitRoute
+}
+
+// TransitRoute of a transit gateway.
+type TransitRoute struct {
+	// Table of the transit gateway that has the route.
+	Table       string
+	Destination netip.Prefix
+	// To is what is attached there: vpc-..., vpn-..., a gateway's id; "" for a blackhole.
+	To string
+	// Propagated by what is attached, and not written by hand.
+	Propagated bool
 }
 
 // InstanceType as EC2 describes it.
@@ -167,4 +213,7 @@ const (
 type Unread struct {
 	What string `json:"what"`
 	Why  string `json:"why"`
+	// Denied is the action that was not permitted: an AWS action (ec2:DescribeVpcs), or a verb with a kind of the cluster (list nodes).
+	// It is "" where something else was in the way.
+	Denied string `json:"denied,omitempty"`
 }

@@ -20,8 +20,10 @@ type Report struct {
 	// From is where the PodNetwork was read: the cluster, a proposal or a file.
 	From    string `json:"from"`
 	Cluster string `json:"cluster,omitempty"`
-	Region  string `json:"region,omitempty"`
-	VPC     string `json:"vpc,omitempty"`
+	// ClusterName is what AWS's tags call the cluster.
+	ClusterName string `json:"clusterName,omitempty"`
+	Region      string `json:"region,omitempty"`
+	VPC         string `json:"vpc,omitempty"`
 	// Harm: some finding has that severity.
 	Harm      bool      `json:"harm"`
 	Installed Installed `json:"installed"`
@@ -53,12 +55,15 @@ func Make(facts Facts) Report {
 	p.pools()
 	p.zones()
 	p.ranges()
+	p.transit()
 	p.routes()
 	p.vpcCNI()
 	p.leftAlone()
+	p.fargate()
 	p.quotas()
+	p.denied()
 	p.report.PodNetwork, p.report.From, p.report.Network = facts.Network.Name, facts.From, facts.Network
-	p.report.Cluster, p.report.Region, p.report.Installed = facts.Cluster, facts.Region, facts.Installed
+	p.report.Cluster, p.report.ClusterName, p.report.Region, p.report.Installed = facts.Cluster, facts.ClusterName, facts.Region, facts.Installed
 	p.report.PricesFrom, p.report.PendingPods, p.report.Unread = facts.PricesFrom, facts.PendingPods, facts.Unread
 	if facts.VPC != nil {
 		p.report.VPC = facts.VPC.ID
@@ -81,13 +86,13 @@ type planner struct {
 	// declared CIDRs of spec.provision, and how many of them the VPC does not have.
 	declared  []netip.Prefix
 	newBlocks int
+	// moreENIs that the nodes take than today.
+	moreENIs int
 }
 
 // podSubnet serves a zone.
 type podSubnet struct {
 	zone, eniConfig string
-	// moreENIs that the nodes take than today.
-	moreENIs int
 	podnetwork.Subnet
 	// snapshot is nil where EC2 was not read.
 	snapshot *podnetwork.Snapshot
@@ -166,6 +171,9 @@ func (p *planner) resolve() {
 		}
 		if problem.Reason == podnetwork.ReasonENIConfigMissing && network.Spec.Provision != nil {
 			continue // it is to be written
+		}
+		if p.blind(problem.Reason) {
+			continue
 		}
 		p.found.add(severity, problem.Reason, problem.Message, fixes[problem.Reason].why, fixes[problem.Reason].fix)
 	}

@@ -94,6 +94,23 @@ func (f *facts) route(destination, target string) {
 	f.VPC.RouteTables[0].Routes = append(f.VPC.RouteTables[0].Routes, plan.Route{Destination: prefix(destination), Target: target})
 }
 
+// transit gateway that the VPC is attached to, with routes.
+func (f *facts) transit(routes ...plan.TransitRoute) {
+	f.VPC.TransitGateways = []plan.TransitGateway{{ID: "tgw-1", Attachment: "tgw-attach-1", Routes: append(routes, plan.TransitRoute{Table: "tgw-rtb-1", Destination: prefix("0.0.0.0/0"), To: "vpc-9"})}}
+}
+
+// fragment the pod subnet of a zone: an address in each of its /28s.
+func (f *facts) fragment(zone int) {
+	f.addSubnet("subnet-pods-"+zones[zone], zones[zone], fmt.Sprintf("100.64.%d.0/24", 2*zone),
+		lo.Times(16, func(i int) string { return fmt.Sprintf("100.64.%d.%d/32", 2*zone, 16*i+5) })...)
+}
+
+// require a label of the NodePool's nodes.
+func (f *facts) require(label string, values ...string) {
+	spec := &f.pool().Spec.Template.Spec
+	spec.Requirements = append(spec.Requirements, karpv1.NodeSelectorRequirementWithMinValues{Key: label, Operator: corev1.NodeSelectorOpIn, Values: values})
+}
+
 func awsNode(env ...corev1.EnvVar) *appsv1.DaemonSet {
 	d := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "aws-node"}}
 	d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "aws-node", Env: env}}
@@ -138,6 +155,25 @@ func TestFindings(t *testing.T) {
 		"a transit gateway has a part of it": {func(f *facts) { f.route("100.64.1.128/25", "tgw-1") }, plan.Harm, plan.ReasonCIDROverlapsRoute, "sends to transit gateway tgw-1"},
 		"a transit gateway has more than it": {func(f *facts) { f.route("100.64.0.0/10", "tgw-1") }, plan.Warning, plan.ReasonCIDROverlapsRoute, "100.64.0.0/10"},
 		"Services have it":                   {func(f *facts) { f.ServiceCIDRs = []netip.Prefix{prefix("100.64.0.0/16")} }, plan.Harm, plan.ReasonCIDROverlapsServices, "Services"},
+		"a VPC behind a transit gateway has it": {
+			func(f *facts) {
+				f.transit(plan.TransitRoute{Table: "tgw-rtb-1", Destination: prefix("100.64.0.0/16"), To: "vpc-3"})
+			},
+			plan.Warning, plan.ReasonCIDROverlapsTransit, "100.64.0.0/23 overlaps 100.64.0.0/16, which transit gateway tgw-1 routes to VPC vpc-3 (tgw-rtb-1)",
+		},
+		"a VPC behind a transit gateway has it, and pods send with their own address": {
+			func(f *facts) {
+				f.transit(plan.TransitRoute{Table: "tgw-rtb-1", Destination: prefix("100.64.0.0/16"), To: "vpc-3"})
+				f.Network.Spec.SNAT.Policy = v1alpha1.SNATNone
+			},
+			plan.Harm, plan.ReasonCIDROverlapsTransit, "VPC vpc-3",
+		},
+		"a VPC propagates it to where this one does": {
+			func(f *facts) {
+				f.VPC.TransitGateways = []plan.TransitGateway{{ID: "tgw-1", Announced: []plan.TransitRoute{{Table: "tgw-rtb-2", Destination: prefix("100.64.2.0/24"), To: "vpc-3", Propagated: true}}}}
+			},
+			plan.Warning, plan.ReasonCIDROverlapsTransit, "100.64.2.0/23 would be propagated to tgw-rtb-2 of transit gateway tgw-1, where VPC vpc-3 has 100.64.2.0/24 already",
+		},
 		"no NAT without SNAT": {
 			func(f *facts) { f.VPC.RouteTables[0].Routes, f.Network.Spec.SNAT.Policy = nil, v1alpha1.SNATNone }, plan.Harm, plan.ReasonNoRouteToNAT, "has no default route in rtb-main",
 		},
@@ -187,10 +223,37 @@ func TestFindings(t *testing.T) {
 				f.Nodes = append(f.Nodes, f.Nodes[0], f.Nodes[0])
 				f.Nodes[3].Instance, f.Nodes[4].Instance = "i-3", "i-4"
 			},
-			plan.Harm, plan.ReasonInsufficientCapacity, "2 of 3 nodes would find no room in the pod subnets (24 /28s needed at the most, 14 free)",
+			plan.Harm, plan.ReasonInsufficientCapacity, "2 of 3 nodes would find no room in the pod subnets (24 /28s needed at the most, 14 free; 251 addresses free)",
 		},
 		"no room to replace": {
 			func(f *facts) { f.pool().Spec.Disruption.Budgets = []karpv1.Budget{{Nodes: "100%"}} }, plan.Warning, plan.ReasonNoRoomToReplace, "1 of the 3 replacements",
+		},
+		"only single addresses for a zone's nodes": {
+			func(f *facts) { f.fragment(0) }, plan.Warning, plan.ReasonSingleAddresses, "1 of 1 node would find no /28s, and be replaced by 2 nodes with single addresses (40 addresses needed at the most, 235 free)",
+		},
+		"single addresses that a NodePool does not allow": {
+			func(f *facts) {
+				f.fragment(0)
+				f.require(v1alpha1.LabelMaxPods, "110")
+			}, plan.Harm, plan.ReasonInsufficientCapacity, "1 of 1 node would find no room",
+		},
+		"single addresses that aws-node cannot serve beside prefixes": {
+			func(f *facts) {
+				f.fragment(0)
+				f.Network.Spec.Agent = v1alpha1.AgentVPCCNI
+			}, plan.Harm, plan.ReasonInsufficientCapacity, "1 of 1 node would find no room",
+		},
+		"single addresses for too many pods": {
+			func(f *facts) {
+				f.fragment(0)
+				f.Nodes[0].Pods = 250
+			}, plan.Harm, plan.ReasonInsufficientCapacity, "1 of 1 node would find no room",
+		},
+		"single addresses for the replacements": {
+			func(f *facts) {
+				f.addSubnet("subnet-pods-us-east-1a", "us-east-1a", "100.64.0.0/23")
+				f.Snapshots["subnet-pods-us-east-1a"] = podnetwork.NewSnapshot("subnet-pods-us-east-1a", prefix("100.64.0.0/23"), nil, podnetwork.Reservations{Prefix: []netip.Prefix{prefix("100.64.1.0/25")}}, time.Time{})
+			}, plan.Warning, plan.ReasonSingleAddresses, "1 of the 1 replacement",
 		},
 		"a fragmented subnet": {
 			func(f *facts) {
@@ -226,6 +289,31 @@ func TestFindings(t *testing.T) {
 			}, plan.Warning, plan.ReasonVPCCNISettings, "WARM_IP_TARGET",
 		},
 		"Fargate": {func(f *facts) { f.Nodes = append(f.Nodes, plan.Node{Name: "fargate", Fargate: true, Pods: 1}) }, plan.Info, plan.ReasonFargate, "1 node on Fargate, with 1 pod"},
+		"a Fargate profile": {
+			func(f *facts) {
+				f.FargateProfiles = []plan.FargateProfile{{Name: "batch", Subnets: []string{"subnet-nodes-us-east-1a"}, Selectors: []plan.FargateSelector{{Namespace: "batch", Labels: map[string]string{"a": "b"}}, {Namespace: "jobs-*"}}}}
+			}, plan.Info, plan.ReasonFargate, "the cluster has the Fargate profiles batch (namespace batch with a=b; namespace jobs-*)",
+		},
+		"a Fargate profile in a pod subnet": {
+			func(f *facts) {
+				f.FargateProfiles = []plan.FargateProfile{{Name: "batch", Subnets: []string{"subnet-pods-us-east-1a"}, Selectors: []plan.FargateSelector{{Namespace: "batch"}}}}
+			}, plan.Warning, plan.ReasonFargateInPodSubnet, "Fargate profile batch puts its pods into pod subnets: subnet-pods-us-east-1a",
+		},
+		"a Fargate profile that selects pods on nodes": {
+			func(f *facts) {
+				f.FargateProfiles = []plan.FargateProfile{{Name: "batch", Selectors: []plan.FargateSelector{{Namespace: "jobs-?", Labels: map[string]string{"tier/*": "b*"}}}}}
+				f.Movable = []plan.PodKind{
+					{Namespace: "jobs-1", Labels: map[string]string{"tier/x": "batch", "more": "too"}, Pods: 3}, {Namespace: "jobs-1", Labels: map[string]string{"tier/x": "web"}, Pods: 5},
+					{Namespace: "jobs-10", Labels: map[string]string{"tier/x": "batch"}, Pods: 7}, {Namespace: "jobs-1", Pods: 11},
+				}
+			}, plan.Warning, plan.ReasonFargateTakes, "3 pods of jobs-1, on nodes today, would come back on Fargate: profile batch selects them",
+		},
+		"rights that are missing": {
+			func(f *facts) {
+				f.Unread = []plan.Unread{{What: "Nodes", Why: "no", Denied: "list nodes"}, {What: "security groups", Why: "no", Denied: "ec2:DescribeSecurityGroups"}, {What: "prices", Why: "away"}}
+				f.ENIConfigs[0].Spec.SecurityGroups = []string{"sg-1"}
+			}, plan.Warning, plan.ReasonPermissionMissing, "not permitted: ec2:DescribeSecurityGroups, list nodes",
+		},
 		"Windows": {
 			func(f *facts) {
 				f.NodeClasses = append(f.NodeClasses, ec2nodeclass.EC2NodeClass{ObjectMeta: metav1.ObjectMeta{Name: "win"}, Spec: ec2nodeclass.EC2NodeClassSpec{AMIFamily: lo.ToPtr(ec2nodeclass.AMIFamilyWindows2022)}})
@@ -275,6 +363,38 @@ func TestFindings(t *testing.T) {
 			for i := range report.Findings[1:] {
 				require.LessOrEqual(t, strings.Index("harm warning info", string(report.Findings[i].Severity)), strings.Index("harm warning info", string(report.Findings[i+1].Severity)), "the worst first")
 			}
+		})
+	}
+}
+
+func TestAProposalKeepsOffWhatATransitGatewayRoutes(t *testing.T) {
+	f := good()
+	f.From, f.ENIConfigs = plan.FromNobody, nil
+	f.VPC.Blocks = f.VPC.Blocks[:1]
+	f.transit(plan.TransitRoute{Table: "tgw-rtb-1", Destination: prefix("100.64.0.0/16"), To: "vpc-3"})
+	f.VPC.TransitGateways[0].Announced = []plan.TransitRoute{{Table: "tgw-rtb-2", Destination: prefix("100.65.64.0/18"), To: "vpc-4", Propagated: true}}
+	require.Equal(t, []string{"100.66.0.0/16"}, plan.Make(f.Facts).Network.Spec.Provision.CIDRs)
+}
+
+// What could not be read is not taken for missing.
+func TestNothingIsSaidOfWhatCouldNotBeRead(t *testing.T) {
+	for what, change := range map[string]func(*facts){
+		"ENIConfigs":      func(f *facts) { f.ENIConfigs = nil },
+		"EC2NodeClasses":  func(f *facts) { f.NodeClasses, f.NodePools = nil, nil },
+		"security groups": func(f *facts) { f.ENIConfigs[0].Spec.SecurityGroups = []string{"sg-1"} },
+		"route tables": func(f *facts) {
+			f.VPC.RouteTables, f.ENIConfigs = nil, nil
+			f.VPC.Provision.Blocks = []provision.Block{{ID: "0", CIDR: prefix("10.0.0.0/21"), State: provision.Associated}}
+			f.Network.Spec.Provision = &v1alpha1.Provision{CIDRs: []string{"100.80.0.0/16"}, RouteTables: v1alpha1.RouteTablesListed, RouteTableIDs: map[string]v1alpha1.RouteTableID{"*": "rtb-pods"}}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := good()
+			change(f)
+			require.True(t, plan.Make(f.Facts).Harm || lo.ContainsBy(plan.Make(f.Facts).Findings, func(f plan.Finding) bool { return f.Severity == plan.Warning }), "it says so of what was read")
+			f.Unread = []plan.Unread{{What: what, Why: "no", Denied: "some:Action"}}
+			report := plan.Make(f.Facts)
+			require.Equal(t, []string{plan.ReasonPermissionMissing}, lo.FilterMap(report.Findings, func(f plan.Finding, _ int) (string, bool) { return f.Reason, f.Severity != plan.Info }), "%+v", report.Findings)
 		})
 	}
 }

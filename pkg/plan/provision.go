@@ -21,7 +21,7 @@ import (
 
 // propose pod subnets where there is neither a PodNetwork nor an ENIConfig: the first /16 of the shared address space that is nobody's.
 func (p *planner) propose() {
-	if p.facts.From != FromNobody || len(p.facts.ENIConfigs) > 0 || p.facts.VPC == nil || p.facts.IPv6 {
+	if p.facts.From != FromNobody || len(p.facts.ENIConfigs) > 0 || p.couldNotRead("ENIConfigs") || p.facts.VPC == nil || p.facts.IPv6 {
 		return
 	}
 	for second := 64; second < 128; second++ {
@@ -39,6 +39,13 @@ func (p *planner) taken(cidr netip.Prefix) bool {
 	others := slices.Concat(vpc.Blocks, p.facts.ServiceCIDRs)
 	for _, peering := range vpc.Peerings {
 		others = append(others, peering.CIDRs...)
+	}
+	for _, gateway := range vpc.TransitGateways {
+		for _, route := range slices.Concat(gateway.Routes, gateway.Announced) {
+			if route.Destination.Bits() > 0 {
+				others = append(others, route.Destination)
+			}
+		}
 	}
 	for _, table := range vpc.RouteTables {
 		for _, route := range table.Routes {
@@ -59,7 +66,7 @@ func (p *planner) provision() {
 	if network.Spec.Provision == nil || p.facts.VPC == nil || p.facts.IPv6 {
 		return
 	}
-	declared, err := provisioning.Declare(network, p.facts.VPC.ClusterName)
+	declared, err := provisioning.Declare(network, p.facts.ClusterName)
 	if err != nil {
 		p.found.add(Harm, provisioning.ReasonInvalid, err.Error(), whyRefused, "")
 		return
@@ -84,6 +91,9 @@ func (p *planner) provision() {
 	})
 	made := provision.Make(in)
 	for _, refusal := range made.Refusals {
+		if p.blind(refusal.Reason) {
+			continue
+		}
 		p.found.add(lo.Ternary(refusal.Zone == "", Harm, Warning), refusal.Reason, refusal.Message, whyRefused, "")
 	}
 	p.addPlanned(made)

@@ -36,7 +36,7 @@ func (r Report) Print(w io.Writer, drawing podnetwork.Drawing) {
 
 func (r Report) where() string {
 	text := ""
-	for _, part := range []string{r.Cluster, r.Region, r.VPC} {
+	for _, part := range []string{r.Cluster, r.ClusterName, r.Region, r.VPC} {
 		if part != "" {
 			text += ", " + part
 		}

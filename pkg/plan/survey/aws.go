@@ -31,6 +31,7 @@ func (s *surveyor) readAWS(ctx context.Context) error {
 		return errors.New("no node tells its zone, and the AWS configuration no Region: set AWS_REGION")
 	}
 	api := ec2.NewFromConfig(cfg)
+	nameless := s.clusterName(ctx, api)
 	// What takes no other's answer is asked at once: instance types and prices are a few dozen pages each.
 	var all errgroup.Group
 	for _, read := range []struct {
@@ -44,12 +45,22 @@ func (s *surveyor) readAWS(ctx context.Context) error {
 	} {
 		all.Go(func() error {
 			if err := read.do(ctx); err != nil {
-				s.unread(read.what, err)
+				s.unread(read.what, "", err)
 			}
 			return nil
 		})
 	}
-	return all.Wait()
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	profiles := nameless
+	if s.facts.ClusterName != "" { // the pod subnets' tags may have it, too
+		profiles = s.fargateProfiles(ctx, cfg)
+	}
+	if profiles != nil {
+		s.unread("Fargate profiles", "", profiles)
+	}
+	return nil
 }
 
 // region of the cluster. It is not the one that the environment names: that may be another cluster's.

@@ -5,6 +5,7 @@ package survey
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -35,19 +37,25 @@ const computeType = "eks.amazonaws.com/compute-type"
 
 func (s *surveyor) readCluster(ctx context.Context) error {
 	for _, read := range []struct {
-		what string
-		do   func(context.Context) error
+		what, right string
+		do          func(context.Context) error
 	}{
-		{"PodNetworks", s.podNetworks}, {"EC2NodeClasses and NodePools", s.karpenter}, {"ENIConfigs", s.eniConfigs},
-		{"the address family of Service kubernetes", s.family}, {"the range of Services (ServiceCIDRs)", s.services}, {"DaemonSet " + vpccni.DaemonSet, s.vpcCNI},
-		{"Nodes", s.nodes}, {"Pods", s.pods},
+		{"PodNetworks", "list podnetworks.dovetail.dev", s.podNetworks},
+		{"EC2NodeClasses", "list ec2nodeclasses.karpenter.k8s.aws", s.nodeClasses},
+		{"NodePools", "list nodepools.karpenter.sh", s.nodePools},
+		{"ENIConfigs", "list eniconfigs.crd.k8s.amazonaws.com", s.eniConfigs},
+		{"the address family of Service kubernetes", "get services", s.family},
+		{"the range of Services (ServiceCIDRs)", "list servicecidrs.networking.k8s.io", s.services},
+		{"DaemonSet " + vpccni.DaemonSet, "get daemonsets.apps", s.vpcCNI},
+		{"Nodes", "list nodes", s.nodes},
+		{"Pods", "list pods", s.pods},
 	} {
 		switch err := read.do(ctx); {
 		case err == nil:
 		case unreachable(err) || ctx.Err() != nil || apierrors.IsUnauthorized(err):
 			return err
 		default:
-			s.unread(read.what, err)
+			s.unread(read.what, read.right, err)
 		}
 	}
 	return nil
@@ -56,20 +64,22 @@ func (s *surveyor) readCluster(ctx context.Context) error {
 func (s *surveyor) podNetworks(ctx context.Context) error {
 	list := &v1alpha1.PodNetworkList{}
 	installed, err := cli.List(ctx, s.Cluster, list)
-	s.facts.Installed.PodNetworks, s.found = installed, list.Items
+	s.facts.Installed.PodNetworks, s.found = installed || err != nil, list.Items
 	return err
 }
 
-func (s *surveyor) karpenter(ctx context.Context) error {
-	classes, pools := &ec2nodeclass.EC2NodeClassList{}, &karpv1.NodePoolList{}
-	known, err := cli.List(ctx, s.Cluster, classes)
-	if err != nil {
-		s.facts.Installed.Karpenter = true // it may well be
-		return err
-	}
-	poolsKnown, err := cli.List(ctx, s.Cluster, pools)
-	s.facts.Installed.Karpenter = known && (poolsKnown || err != nil)
-	s.facts.NodeClasses, s.facts.NodePools = classes.Items, pools.Items
+// nodeClasses and NodePools are Karpenter's. One that may not be listed may well be there.
+func (s *surveyor) nodeClasses(ctx context.Context) error {
+	list := &ec2nodeclass.EC2NodeClassList{}
+	known, err := cli.List(ctx, s.Cluster, list)
+	s.facts.Installed.Karpenter, s.facts.NodeClasses = known || err != nil, list.Items
+	return err
+}
+
+func (s *surveyor) nodePools(ctx context.Context) error {
+	list := &karpv1.NodePoolList{}
+	known, err := cli.List(ctx, s.Cluster, list)
+	s.facts.Installed.Karpenter, s.facts.NodePools = s.facts.Installed.Karpenter && (known || err != nil), list.Items
 	return err
 }
 
@@ -78,7 +88,7 @@ func (s *surveyor) eniConfigs(ctx context.Context) error {
 	installed, err := cli.List(ctx, s.Cluster, list)
 	declared := lo.SliceToMap(s.Declared.ENIConfigs, func(c eniconfig.ENIConfig) (string, bool) { return c.Name, true })
 	kept := lo.Reject(list.Items, func(c eniconfig.ENIConfig, _ int) bool { return declared[c.Name] })
-	s.facts.Installed.ENIConfigs, s.facts.ENIConfigs = installed, append(kept, s.Declared.ENIConfigs...)
+	s.facts.Installed.ENIConfigs, s.facts.ENIConfigs = installed || err != nil, append(kept, s.Declared.ENIConfigs...)
 	return err
 }
 
@@ -143,35 +153,58 @@ func (s *surveyor) nodes(ctx context.Context) error {
 }
 
 func nodeOf(node *corev1.Node) plan.Node {
-	labels := node.Labels
+	own := node.Labels
 	instance := node.Spec.ProviderID[strings.LastIndexByte(node.Spec.ProviderID, '/')+1:]
 	return plan.Node{
-		Name: node.Name, Zone: labels[corev1.LabelTopologyZone], InstanceType: labels[corev1.LabelInstanceTypeStable],
-		Instance: lo.Ternary(strings.HasPrefix(instance, "i-"), instance, ""), NodePool: labels[karpv1.NodePoolLabelKey],
-		PodNetwork: labels[v1alpha1.LabelPodNetwork], Fargate: labels[computeType] == "fargate",
-		Windows: labels[corev1.LabelOSStable] == string(corev1.Windows), MaxPods: int(node.Status.Allocatable.Pods().Value()),
+		Name: node.Name, Zone: own[corev1.LabelTopologyZone], InstanceType: own[corev1.LabelInstanceTypeStable],
+		Instance: lo.Ternary(strings.HasPrefix(instance, "i-"), instance, ""), NodePool: own[karpv1.NodePoolLabelKey],
+		PodNetwork: own[v1alpha1.LabelPodNetwork], Singles: own[v1alpha1.LabelPrefixDelegation] == string(v1alpha1.Disabled), Fargate: own[computeType] == "fargate",
+		Windows: own[corev1.LabelOSStable] == string(corev1.Windows), MaxPods: int(node.Status.Allocatable.Pods().Value()),
 	}
 }
 
 // pods that have an address of their own, by node, and those that have no node.
 func (s *surveyor) pods(ctx context.Context) error {
-	on := map[string]int{}
+	on, kinds := map[string]int{}, map[string]*plan.PodKind{}
 	list := &corev1.PodList{}
 	alive := fields.AndSelectors(fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)), fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)))
 	err := s.pages(ctx, list, func() {
 		for i := range list.Items {
-			switch pod := &list.Items[i]; {
-			case pod.Spec.NodeName == "":
+			pod := &list.Items[i]
+			if pod.Spec.NodeName == "" {
 				s.facts.PendingPods++
-			case !pod.Spec.HostNetwork:
+				continue
+			}
+			if !pod.Spec.HostNetwork {
 				on[pod.Spec.NodeName]++
+			}
+			if movable(pod) {
+				key := pod.Namespace + "/" + labels.Set(pod.Labels).String()
+				if kinds[key] == nil {
+					kinds[key] = &plan.PodKind{Namespace: pod.Namespace, Labels: pod.Labels}
+				}
+				kinds[key].Pods++
 			}
 		}
 	}, client.MatchingFieldsSelector{Selector: alive})
 	for i := range s.facts.Nodes {
 		s.facts.Nodes[i].Pods = on[s.facts.Nodes[i].Name]
 	}
+	for _, key := range slices.Sorted(maps.Keys(kinds)) {
+		s.facts.Movable = append(s.facts.Movable, *kinds[key])
+	}
 	return err
+}
+
+// fargateScheduler places the pods of Fargate.
+const fargateScheduler = "fargate-scheduler"
+
+// movable pods get another place, and perhaps one on Fargate, when theirs is gone: what a DaemonSet or the kubelet itself has there, what
+// is on Fargate already and what refuses it do not. EKS reads the wish for a compute type from the annotation; some have it as a label.
+func movable(pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	return !pod.Spec.HostNetwork && pod.Spec.SchedulerName != fargateScheduler && pod.Annotations[computeType] != "ec2" && pod.Labels[computeType] != "ec2" &&
+		(owner == nil || owner.Kind != "DaemonSet" && owner.Kind != "Node")
 }
 
 // choose the PodNetwork to plan for.

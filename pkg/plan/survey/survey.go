@@ -6,14 +6,11 @@ package survey
 
 import (
 	"context"
-	"errors"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/smithy-go"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
@@ -37,6 +34,8 @@ type Params struct {
 	InstanceTypes func() []plan.InstanceType
 	PricesFrom    string
 	ReservedENIs  int
+	// ClusterName is what AWS's tags call the cluster; "" to find it.
+	ClusterName string
 }
 
 // Declared objects, not yet applied.
@@ -58,7 +57,7 @@ func Read(ctx context.Context, params Params) (plan.Facts, error) {
 		return s.facts, err
 	}
 	if err := s.readAWS(ctx); err != nil {
-		s.unread("EC2: the VPC, its subnets and prices", err)
+		s.unread("EC2: the VPC, its subnets and prices", "", err)
 	}
 	if len(s.facts.InstanceTypes) == 0 && s.InstanceTypes != nil {
 		s.facts.InstanceTypes, s.facts.PricesFrom = s.InstanceTypes(), s.PricesFrom
@@ -73,25 +72,4 @@ type surveyor struct {
 	// found PodNetworks of the cluster.
 	found []v1alpha1.PodNetwork
 	mu    sync.Mutex // of facts, while parts of EC2 are read at once
-}
-
-func (s *surveyor) unread(what string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.facts.Unread = append(s.facts.Unread, plan.Unread{What: what, Why: reasonOf(err)})
-}
-
-// reasonOf an error, without the request ids that an SDK puts in.
-func reasonOf(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		return api.ErrorCode() + ": " + api.ErrorMessage()
-	}
-	return err.Error()
-}
-
-// unreachable tells that nothing else can be read either.
-func unreachable(err error) bool {
-	var u *url.Error
-	return errors.As(err, &u)
 }

@@ -54,7 +54,7 @@ func (s *surveyor) instanceTypes(ctx context.Context, cfg aws.Config, api *ec2.C
 		// Upstream's provider logs what it finds: this is a command, whose output is its report.
 		if err := prices.UpdateOnDemandPricing(log.IntoContext(ctx, logr.Discard())); err != nil {
 			pricesFrom = "the list in Karpenter (of us-east-1 where it has none of the Region), on demand"
-			s.unread("the AWS price list (pricing:GetProducts)", err)
+			s.unread("the AWS price list", "", err)
 		}
 		return nil
 	})

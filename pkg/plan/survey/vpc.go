@@ -73,14 +73,15 @@ func (s *surveyor) vpc(ctx context.Context, api *ec2.Client) error {
 	s.facts.Quotas.BlocksPerVPC.Used = len(vpc.Blocks)
 	// What follows can be missing without the rest being worthless.
 	for what, read := range map[string]func() error{
-		"route tables (ec2:DescribeRouteTables)":                              func() (err error) { vpc.RouteTables, err = routeTables(ctx, api, vpc.ID); return err },
-		"peering connections (ec2:DescribeVpcPeeringConnections)":             func() (err error) { vpc.Peerings, err = peerings(ctx, api, vpc.ID); return err },
-		"CIDR reservations (ec2:GetSubnetCidrReservations)":                   func() error { return s.reservations(ctx, api, vpc) },
-		"security groups (ec2:DescribeSecurityGroups)":                        func() error { return s.securityGroups(ctx, api) },
-		"what lies in the subnets (ec2:DescribeNetworkInterfaces and others)": func() error { return s.snapshots(ctx, api, append(podSubnets, nodeSubnets...)) },
+		"route tables":             func() (err error) { vpc.RouteTables, err = routeTables(ctx, api, vpc.ID); return err },
+		"peering connections":      func() (err error) { vpc.Peerings, err = peerings(ctx, api, vpc.ID); return err },
+		"transit gateways":         func() error { return s.transitGateways(ctx, api, vpc) },
+		"CIDR reservations":        func() error { return s.reservations(ctx, api, vpc) },
+		"security groups":          func() error { return s.securityGroups(ctx, api) },
+		"what lies in the subnets": func() error { return s.snapshots(ctx, api, append(podSubnets, nodeSubnets...)) },
 	} {
 		if err := read(); err != nil {
-			s.unread(what, err)
+			s.unread(what, "", err)
 		}
 	}
 	vpc.Provision.RouteTables = lo.Map(vpc.RouteTables, func(t plan.RouteTable, _ int) provision.RouteTable {
@@ -90,7 +91,7 @@ func (s *surveyor) vpc(ctx context.Context, api *ec2.Client) error {
 	for _, table := range vpc.RouteTables {
 		for _, route := range table.Routes {
 			if route.PrefixList != "" {
-				s.unread("route of "+table.ID+" to prefix list "+route.PrefixList, errors.New("its CIDRs are not compared with the pods' ranges"))
+				s.unread("route of "+table.ID+" to prefix list "+route.PrefixList, "", errors.New("its CIDRs are not compared with the pods' ranges"))
 			}
 		}
 	}
@@ -134,8 +135,8 @@ func (s *surveyor) describeForProvision(vpc *plan.VPC, subnets []ec2types.Subnet
 			continue
 		}
 		p := provision.Subnet{ID: subnet.ID, Zone: subnet.Zone, CIDR: subnet.CIDR, Cluster: tag(d.Tags, v1alpha1.TagCluster), PodNetwork: tag(d.Tags, v1alpha1.TagPodNetwork)}
-		if p.PodNetwork == s.facts.Network.Name {
-			vpc.ClusterName = p.Cluster
+		if p.PodNetwork == s.facts.Network.Name && s.facts.ClusterName == "" {
+			s.facts.ClusterName = p.Cluster
 		}
 		vpc.Provision.Subnets = append(vpc.Provision.Subnets, p)
 		if slices.ContainsFunc(declared, func(cidr netip.Prefix) bool { return cidr.Overlaps(subnet.CIDR) }) {
