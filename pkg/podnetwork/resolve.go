@@ -40,6 +40,8 @@ type View struct {
 	Subnets map[string]Subnet
 	// SecurityGroups: the VPC of each that exists among those that ENIConfigs name.
 	SecurityGroups map[string]string
+	// Provisioning: spec.provision is at work, and ENIConfigs that are missing are on their way.
+	Provisioning bool
 }
 
 // Reasons why a zone cannot take nodes.
@@ -47,6 +49,7 @@ const (
 	ReasonIPv6Cluster           = "IPv6Cluster"
 	ReasonNoNodeClass           = "NoNodeClass"
 	ReasonENIConfigMissing      = "ENIConfigMissing"
+	ReasonProvisioning          = "Provisioning" // nothing for a person to mend
 	ReasonSubnetNotFound        = "SubnetNotFound"
 	ReasonSubnetInOtherZone     = "SubnetInOtherZone"
 	ReasonSubnetInOtherVPC      = "SubnetInOtherVPC"
@@ -112,6 +115,11 @@ func (r *resolver) nodeSubnets() (zones []string, vpc string) {
 
 func (r *resolver) zone(zone, vpc string) {
 	serving := r.serving(zone)
+	if len(serving) == 0 && r.view.Provisioning {
+		r.problem(v1alpha1.ConditionENIConfigsReady, ReasonProvisioning, "",
+			"zone %s: its pod subnet and ENIConfig are being made (see the condition %s); no node is launched there before", zone, v1alpha1.ConditionProvisioned)
+		return
+	}
 	if len(serving) == 0 {
 		r.problem(v1alpha1.ConditionENIConfigsReady, ReasonENIConfigMissing, "", "zone %s: %s; no node is launched there", zone, r.expected(zone))
 		return

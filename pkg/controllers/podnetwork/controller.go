@@ -159,10 +159,10 @@ func (c *Controller) Reconcile(ctx context.Context, network *v1alpha1.PodNetwork
 	}
 	c.publish(network, view, resolution)
 	c.publishSettings(network, agent)
-	if err := c.warnNodePools(ctx, network, view.NodeClasses); err != nil {
+	if err := c.warnNodePools(ctx, network, view); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: lo.Ternary(c.settled(network), refreshInterval, settling)}, nil
+	return reconcile.Result{RequeueAfter: lo.Ternary(c.settled(network) && !view.Provisioning, refreshInterval, settling)}, nil
 }
 
 // patch writes the status where it differs.
@@ -181,7 +181,7 @@ func (c *Controller) patch(ctx context.Context, network, stored *v1alpha1.PodNet
 
 // view gathers what the resolution decides from.
 func (c *Controller) view(ctx context.Context, network *v1alpha1.PodNetwork) (podnetwork.View, error) {
-	view := podnetwork.View{IPv6: c.IPFamily == corev1.IPv6Protocol}
+	view := podnetwork.View{IPv6: c.IPFamily == corev1.IPv6Protocol, Provisioning: c.provisioning(network)}
 	nodeClasses := &ec2nodeclass.EC2NodeClassList{}
 	if err := c.Client.List(ctx, nodeClasses); err != nil {
 		return view, fmt.Errorf("listing EC2NodeClasses, %w", err)

@@ -30,6 +30,8 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podnetwork"
+	"github.com/dovetail-dev/dovetail/pkg/controllers/provisioning"
+	podnet "github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 )
 
@@ -43,6 +45,7 @@ func TestPodNetworks(t *testing.T) {
 		"a NodePool that allows no zone with an ENIConfig is warned":                testNodePoolWithoutZone,
 		"an ENIConfig of the network's name is told of its fault too":               testSameName,
 		"a NodePool is not warned of a network whose ENIConfigs are on their way":   testNewNetwork,
+		"ENIConfigs that are being made are not missed":                             testProvisioning,
 		"metrics show conditions, and nodes by drift":                               testMetrics,
 		"what ENIs and reservations take from a pod subnet is counted":              testCapacity,
 		"nodes, their pods and those with older settings are counted":               testNodes,
@@ -178,6 +181,54 @@ func testNewNetwork(w *world) {
 	require.Positive(w, again)
 	told, _ = look(time.Second + again)
 	require.Len(w, told, 1, "at the next look")
+}
+
+func testProvisioning(w *world) {
+	require.NoError(w, w.DeleteAllOf(w.Context(), &eniconfig.ENIConfig{}))
+	w.create(nodePool("default"))
+	network := w.network("default")
+	network.Spec.Provision = &v1alpha1.Provision{CIDRs: []string{"100.64.0.0/16"}}
+	require.NoError(w, w.Update(w.Context(), network))
+	now := time.Now().Add(time.Hour).Truncate(time.Second)
+	look := func(at time.Time) (warnings []string, again time.Duration) {
+		told := &published{}
+		controller := w.controllerAt(at)
+		controller.Recorder = told
+		result, err := controller.Reconcile(w.Context(), w.network("default"))
+		require.NoError(w, err)
+		return lo.Map(told.events, func(e events.Event, _ int) string { return e.Reason }), result.RequeueAfter
+	}
+	provisioned := func(condition *status.Condition) {
+		network := w.network("default")
+		network.PutCondition(v1alpha1.ConditionProvisioned, condition, metav1.NewTime(now))
+		require.NoError(w, w.Status().Update(w.Context(), network))
+	}
+	missed := []string{podnet.ReasonENIConfigMissing, podnet.ReasonENIConfigMissing, podnet.ReasonENIConfigMissing, podnetwork.ReasonNoPodNetworkZone}
+	quiet := func(at time.Time) {
+		w.Helper()
+		warnings, again := look(at)
+		require.Empty(w, warnings)
+		require.Less(w, again, time.Minute, "it looks again soon")
+		network := w.network("default")
+		requireCondition(w, network, "Ready", metav1.ConditionFalse, podnet.ReasonProvisioning)
+		require.Contains(w, network.StatusConditions().Get("Ready").Message, "zone us-east-1a: its pod subnet and ENIConfig are being made")
+	}
+	quiet(now) // nothing is known yet
+	provisioned(&status.Condition{Status: metav1.ConditionFalse, Reason: provisioning.ReasonProvisioning, Message: "9 steps are left"})
+	quiet(now)
+	provisioned(&status.Condition{Status: metav1.ConditionFalse, Reason: "NoRoomForSubnet", Message: "no room"})
+	warnings, _ := look(now)
+	require.Equal(w, missed, warnings, "nobody makes them")
+	requireCondition(w, w.network("default"), "Ready", metav1.ConditionFalse, podnet.ReasonENIConfigMissing)
+	provisioned(&status.Condition{Status: metav1.ConditionTrue, Reason: provisioning.ReasonProvisioned})
+	quiet(now.Add(time.Second)) // their own watch may be later
+	warnings, _ = look(now.Add(time.Minute))
+	require.Equal(w, missed, warnings)
+
+	network = w.network("default")
+	network.Spec.Provision.CIDRs = append(network.Spec.Provision.CIDRs, "100.65.0.0/16")
+	require.NoError(w, w.Update(w.Context(), network))
+	quiet(now.Add(time.Minute)) // what was told is of the spec before
 }
 
 // published keeps events as they are before anything is left out.

@@ -10,9 +10,10 @@ import (
 	"time"
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
-	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	"github.com/awslabs/operatorpkg/status"
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/karpenter/pkg/events"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
@@ -32,6 +33,9 @@ func joinMessages(problems []podnetwork.Problem) string {
 // publish tells of each problem on the PodNetwork, and on the ENIConfig where that is at fault.
 func (c *Controller) publish(network *v1alpha1.PodNetwork, view podnetwork.View, resolution podnetwork.Resolution) {
 	for _, problem := range resolution.Problems {
+		if problem.Reason == podnetwork.ReasonProvisioning {
+			continue
+		}
 		c.Recorder.Publish(warning(network, problem.Reason, problem.Message))
 		if config, found := lo.Find(view.ENIConfigs, func(e eniconfig.ENIConfig) bool { return problem.ENIConfig != "" && e.Name == problem.ENIConfig }); found {
 			c.Recorder.Publish(warning(&config, problem.Reason, problem.Message))
@@ -56,9 +60,25 @@ func (c *Controller) settled(network *v1alpha1.PodNetwork) bool {
 	return c.Clock.Since(network.CreationTimestamp.Time) >= settling
 }
 
+// provisioning tells whether ENIConfigs are being made for the network: until the condition Provisioned says otherwise of the present
+// spec, and a moment longer, for what it tells of reaches this controller by another watch.
+func (c *Controller) provisioning(network *v1alpha1.PodNetwork) bool {
+	if network.Spec.Provision == nil {
+		return false
+	}
+	told, ok := lo.Find(network.Status.Conditions, func(c status.Condition) bool { return c.Type == v1alpha1.ConditionProvisioned })
+	switch {
+	case !ok || told.Status == metav1.ConditionUnknown || told.ObservedGeneration < network.Generation:
+		return true
+	case told.Status == metav1.ConditionTrue:
+		return c.Clock.Since(told.LastTransitionTime.Time) < settling
+	}
+	return told.Reason == podnetwork.ReasonProvisioning
+}
+
 // warnNodePools tells a NodePool's owner why it launches nothing: Karpenter itself says only that no instance type fits.
-func (c *Controller) warnNodePools(ctx context.Context, network *v1alpha1.PodNetwork, nodeClasses []ec2nodeclass.EC2NodeClass) error {
-	pools, err := c.nodePools(ctx, nodeClasses)
+func (c *Controller) warnNodePools(ctx context.Context, network *v1alpha1.PodNetwork, view podnetwork.View) error {
+	pools, err := c.nodePools(ctx, view.NodeClasses)
 	if err != nil {
 		return err
 	}
@@ -72,7 +92,7 @@ func (c *Controller) warnNodePools(ctx context.Context, network *v1alpha1.PodNet
 				network.Name, v1alpha1.ConditionAgentReady, agent.Message)))
 		}
 		zones := scheduling.NewNodeSelectorRequirementsWithMinValues(pool.Spec.Template.Spec.Requirements...).Get(corev1.LabelTopologyZone)
-		if lo.SomeBy(usable, zones.Has) || !c.settled(network) {
+		if lo.SomeBy(usable, zones.Has) || !c.settled(network) || view.Provisioning {
 			continue
 		}
 		c.Recorder.Publish(warning(pool, ReasonNoPodNetworkZone, fmt.Sprintf(

@@ -11,12 +11,13 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
 // Reasons of the condition Provisioned, besides those of pkg/provision.
 const (
 	ReasonProvisioned     = "Provisioned"
-	ReasonProvisioning    = "Provisioning"
+	ReasonProvisioning    = podnetwork.ReasonProvisioning
 	ReasonDeleting        = "Deleting"
 	ReasonInUse           = "InUse"
 	ReasonNoNodeClass     = "NoNodeClass"
