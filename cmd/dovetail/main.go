@@ -50,6 +50,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newDoctorCommand())
 	root.AddCommand(newPlanCommand())
 	root.AddCommand(newMigrateCommand())
+	root.AddCommand(newRehearseCommand())
 	cli.CompleteFlags(root)
 	return root
 }
