@@ -23,8 +23,8 @@ help: ## Say what each target does.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build controlplane ## Run the main job on the sandbox: pods to nodes to packets, and back to zero.
-	$(BIN)/demo --bin-dir $(BIN) --examples examples $(DEMO_FLAGS)
+demo: build controlplane ## Run the story on the sandbox: from an exhausted VPC to a finished migration, and back to zero.
+	$(BIN)/demo --bin-dir $(BIN) --examples examples/exhausted $(DEMO_FLAGS)
 
 .PHONY: test
 test: build controlplane ## Run every test, with the race detector.

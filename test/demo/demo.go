@@ -7,14 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/dovetail-dev/dovetail/test/scenario"
 )
 
 // progressInterval keeps pods that change sixty at a time from filling the screen.
-const progressInterval = 500 * time.Millisecond
+const progressInterval = time.Second
 
 // demo prints the scenario's steps as they happen.
 type demo struct {
@@ -22,9 +22,14 @@ type demo struct {
 	sandbox  *scenario.Sandbox
 	examples string
 	started  time.Time
+	printed  time.Time // the last line of progress
+
+	web, shop     scenario.Workload
+	before, after state
+	requests      *scenario.Requests
 
 	// Measured times.
-	up, running, zero time.Duration
+	up, moved, running, zero time.Duration
 }
 
 // step prints a line with the time since the start.
@@ -32,64 +37,52 @@ func (d *demo) step(format string, args ...any) {
 	fmt.Fprintf(d.out, "%6.1fs  %s\n", time.Since(d.started).Seconds(), fmt.Sprintf(format, args...))
 }
 
+// progress prints a line, unless there was one just now.
+func (d *demo) progress(format string, args ...any) {
+	if time.Since(d.printed) >= progressInterval {
+		d.step("  "+format, args...)
+		d.printed = time.Now()
+	}
+}
+
 func (d *demo) run(ctx context.Context) error {
-	workload, err := d.pods(ctx)
-	if err != nil {
+	if err := within(ctx, exhaustDeadline, d.exhaust); err != nil {
+		return err
+	}
+	if err := within(ctx, moveDeadline, d.move); err != nil {
+		return err
+	}
+	if err := within(ctx, runDeadline, d.growOn); err != nil {
 		return err
 	}
 	// What is wrong with nodes or packets does not keep the demo from going on to show the rest.
-	problems := []error{d.inspect(ctx, workload)}
-	problems = append(problems, d.scaleToZero(ctx, workload))
+	problems := []error{within(ctx, probeDeadline, d.inspect)}
+	problems = append(problems, within(ctx, zeroDeadline, d.scaleToZero))
 	problems = append(problems, d.numbers())
 	return errors.Join(problems...)
 }
 
-// pods applies the examples and waits until all pods run.
-func (d *demo) pods(ctx context.Context) (scenario.Workload, error) {
-	ctx, cancel := context.WithTimeout(ctx, runDeadline)
+func within(ctx context.Context, deadline time.Duration, part func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	start := time.Now()
-	applied, err := d.sandbox.Apply(ctx)
-	if err != nil {
-		return scenario.Workload{}, err
-	}
-	d.step("applied %s: %s", d.examples, strings.Join(applied, ", "))
-	workload, err := d.sandbox.Workload(ctx)
-	if err != nil {
-		return workload, err
-	}
-	var printed time.Time
-	err = d.sandbox.WaitRunning(ctx, workload, func(p scenario.Progress) {
-		if time.Since(printed) >= progressInterval {
-			d.step("pods: %2d pending, %2d starting, %2d running on %d nodes", p.Pending, p.Starting, p.Running, p.Nodes)
-			printed = time.Now()
-		}
-	})
-	if err != nil {
-		return workload, fmt.Errorf("waiting for the pods: %w", err)
-	}
-	d.running = time.Since(start)
-	d.step("all %d pods run", workload.Replicas)
-	return workload, nil
+	return part(ctx)
 }
 
 // inspect prints what was launched and tries its network.
-func (d *demo) inspect(ctx context.Context, workload scenario.Workload) error {
-	ctx, cancel := context.WithTimeout(ctx, probeDeadline)
-	defer cancel()
+func (d *demo) inspect(ctx context.Context) error {
 	nodes, err := d.sandbox.Nodes(ctx)
 	if err != nil {
 		return err
 	}
 	printNodes(d.out, nodes)
-	problems := []error{d.sandbox.CheckNodes(ctx, nodes), d.sandbox.CheckPods(ctx, workload, nodes), d.sandbox.CheckReadyConditions(ctx, nodes)}
-	subnets, err := d.sandbox.PodsPerSubnet(ctx, workload)
+	problems := []error{d.sandbox.CheckNodes(ctx, nodes), d.sandbox.CheckPods(ctx, d.web, nodes), d.sandbox.CheckReadyConditions(ctx, nodes)}
+	subnets, err := d.sandbox.PodsPerSubnet(ctx, d.web)
 	if err != nil {
 		return errors.Join(append(problems, err)...)
 	}
 	printSubnets(d.out, subnets)
-	d.step("trying the network with real packets")
-	probes, err := d.sandbox.Connectivity(ctx, workload, nodes)
+	d.step("trying the network with real packets, from two nodes of each zone")
+	probes, err := d.sandbox.Connectivity(ctx, d.web, twoOfEachZone(nodes))
 	if err != nil {
 		return errors.Join(append(problems, err)...)
 	}
@@ -97,17 +90,26 @@ func (d *demo) inspect(ctx context.Context, workload scenario.Workload) error {
 	return errors.Join(append(problems, scenario.CheckMatrix(probes))...)
 }
 
+func twoOfEachZone(nodes []scenario.Node) []scenario.Node {
+	count := map[string]int{}
+	return slices.DeleteFunc(slices.Clone(nodes), func(node scenario.Node) bool {
+		count[node.Zone]++
+		return count[node.Zone] > 2
+	})
+}
+
 // scaleToZero removes the pods and waits until nothing of what was launched for them is left.
-func (d *demo) scaleToZero(ctx context.Context, workload scenario.Workload) error {
-	ctx, cancel := context.WithTimeout(ctx, zeroDeadline)
-	defer cancel()
-	d.step("scaling %s to zero", workload.Key)
+func (d *demo) scaleToZero(ctx context.Context) error {
+	d.step("scaling to zero")
+	if _, err := d.sandbox.Scale(ctx, d.shop, 0); err != nil {
+		return err
+	}
 	last := ""
-	left, took, err := d.sandbox.ScaleToZero(ctx, workload, func(now scenario.Leaks) {
+	left, took, err := d.sandbox.ScaleToZero(ctx, d.web, func(now scenario.Leaks) {
 		line := fmt.Sprintf("left: %d nodes, %d node claims, %d instances, %d ENIs",
 			len(now.Nodes), len(now.NodeClaims), len(now.Instances), len(now.Interfaces))
 		if line != last {
-			d.step("%s", line)
+			d.progress("%s", line)
 		}
 		last = line
 	})
@@ -127,7 +129,8 @@ func (d *demo) numbers() error {
 	whole := time.Since(d.started)
 	measured := []number{
 		{"sandbox up", d.up, scenario.LimitUp},
-		{"pods from pending to running", d.running, scenario.LimitRunning},
+		{"all pods and nodes moved to the pod network", d.moved, 0},
+		{"60 more pods from pending to running", d.running, scenario.LimitRunning},
 		{"pods gone to nothing left", d.zero, 0},
 		{"whole demo", whole, scenario.LimitDemo},
 	}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Demo runs Dovetail's main job on the sandbox and prints what came of it: pods without a place become nodes, nodes get
-// ENIs in pod subnets, pods get addresses there, packets flow; then all of it goes away again. It fails when any of this
-// is not so.
+// Demo runs Dovetail's story on the sandbox and prints it as it happens: pods take the addresses of their node subnets until there are
+// none; one PodNetwork extends the VPC, and all nodes are replaced while somebody uses a Service; pods have addresses in pod subnets,
+// and packets flow; then all of it goes away again. It fails when any of this is not so.
 package main
 
 import (
@@ -21,11 +21,13 @@ import (
 
 // How long steps may take before the demo gives up. What they should take is compared at the end.
 const (
-	upDeadline    = 2 * time.Minute
-	runDeadline   = 3 * time.Minute
-	probeDeadline = 2 * time.Minute
-	zeroDeadline  = 4 * time.Minute
-	downDeadline  = time.Minute
+	upDeadline      = 2 * time.Minute
+	exhaustDeadline = 5 * time.Minute
+	moveDeadline    = 8 * time.Minute
+	runDeadline     = 3 * time.Minute
+	probeDeadline   = 3 * time.Minute
+	zeroDeadline    = 4 * time.Minute
+	downDeadline    = time.Minute
 )
 
 func main() {
@@ -33,7 +35,7 @@ func main() {
 	var keep bool
 	flag.StringVar(&opts.Dir, "dir", "", "the sandbox's state and logs (default: a new directory, removed at the end)")
 	flag.StringVar(&opts.BinDir, "bin-dir", "bin", "what 'make build controlplane' made")
-	flag.StringVar(&opts.Examples, "examples", "examples", "manifests to apply")
+	flag.StringVar(&opts.Examples, "examples", "examples/exhausted", "manifests to apply")
 	flag.BoolVar(&keep, "keep", false, "leave the sandbox running")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -71,7 +73,8 @@ func inDirectory(ctx context.Context, opts scenario.Options, keep bool) error {
 // run starts the sandbox, runs the demo and always ends the sandbox, unless it is to be kept.
 func run(ctx context.Context, opts scenario.Options, keep bool) (err error) {
 	d := &demo{out: os.Stdout, started: time.Now(), examples: opts.Examples}
-	d.step("starting the sandbox: etcd, kube-apiserver, AWS APIs, a VPC of namespaces, a system node with the controller")
+	opts.UpFlags = []string{"--layout", "exhausted"}
+	d.step("starting the sandbox: etcd, kube-apiserver, AWS APIs, a VPC of namespaces with a /24 for nodes in each zone, aws-node, the controller")
 	upCtx, cancel := context.WithTimeout(ctx, upDeadline)
 	defer cancel()
 	sandbox, took, err := scenario.Up(upCtx, opts)

@@ -23,9 +23,9 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/plan"
 )
 
-// stuckFor is how long pods must wait with nothing coming for them before it is said that they are stuck: aws-node looks every five
-// seconds, and Karpenter's batch window is ten at the most.
-const stuckFor = 12 * time.Second
+// stuckFor is how long pods that have nodes must wait with nothing coming for them before it is said that they are stuck: aws-node looks
+// every five seconds.
+const stuckFor = 8 * time.Second
 
 // noAddress is what aws-node's plugin says.
 const noAddress = "failed to assign an IP address to container"
@@ -77,7 +77,7 @@ func (s *Sandbox) Scale(ctx context.Context, workload Workload, replicas int) (W
 // Stuck is why pods wait.
 type Stuck struct {
 	Progress
-	// Pod that waits, and the last of its events.
+	// Pod that waits, and what its events say.
 	Pod, Event string
 }
 
@@ -108,7 +108,8 @@ func (s *Sandbox) WaitStuck(ctx context.Context, workload Workload, report func(
 		if refused < 0 {
 			return fmt.Errorf("pod %s waits for another reason: %q", stuck.Pod, events)
 		}
-		stuck.Event = events[refused]
+		_, said, _ := strings.Cut(events[refused], "failed (add): ")
+		stuck.Event = said
 		return nil
 	})
 	return stuck, err
