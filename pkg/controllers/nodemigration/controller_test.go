@@ -3,8 +3,6 @@
 package nodemigration_test
 
 import (
-	"flag"
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -47,33 +45,6 @@ func TestNodesOfOthersAreMigrated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(c.world(t)) })
 	}
-}
-
-var measured = flag.Int("nodes", 0, "measure a migration of so many nodes, ten at a time")
-
-// TestHowFastNodesAreMigrated prints; it expects no speed.
-func TestHowFastNodesAreMigrated(t *testing.T) {
-	if *measured == 0 {
-		t.Skip("measures with -args -nodes 100")
-	}
-	w := startCluster(t).world(t)
-	w.nodes("old", *measured)
-	for i := range *measured / 5 {
-		name := fmt.Sprintf("web-%d", i)
-		w.deploy(name, 20)
-		w.budget(name, 5)
-	}
-	w.nodes("new", *measured/2)
-	w.migrate(func(s *v1alpha1.NodeMigrationSpec) {
-		s.MaxUnavailable = intstr.FromInt32(10)
-		s.Cordon = v1alpha1.CordonAll
-	})
-	require.EventuallyWithT(w, func(c *assert.CollectT) {
-		require.Equal(c, v1alpha1.MigrationComplete, w.migration(c).Status.Phase)
-	}, 10*time.Minute, time.Second)
-	status := w.migration(w).Status
-	took := status.FinishedAt.Sub(status.StartedAt.Time)
-	t.Logf("%d nodes with %d pods in %s: %.0f nodes a minute", *measured, *measured*4, took, float64(*measured)/took.Minutes())
 }
 
 func testBudget(w *world) {

@@ -63,7 +63,7 @@ type cluster struct {
 	machines int
 }
 
-func startCluster(t *testing.T) *cluster {
+func startCluster(t testing.TB) *cluster {
 	t.Helper()
 	apis.Register(scheme.Scheme)
 	c := &cluster{config: chartstest.StartFull(t)}
@@ -85,7 +85,7 @@ func startCluster(t *testing.T) *cluster {
 
 // world is a namespace, nodes and an account for one test.
 type world struct {
-	*testing.T
+	testing.TB
 	client.Client
 	*cluster
 	namespace string
@@ -96,11 +96,11 @@ type world struct {
 	stop func()
 }
 
-func (c *cluster) world(t *testing.T) *world {
+func (c *cluster) world(t testing.TB) *world {
 	t.Helper()
 	api, err := client.New(c.config, client.Options{Scheme: scheme.Scheme})
 	require.NoError(t, err)
-	w := &world{T: t, Client: api, cluster: c, cloud: aws.New(aws.Options{Seed: 1}), stop: func() {}}
+	w := &world{TB: t, Client: api, cluster: c, cloud: aws.New(aws.Options{Seed: 1}), stop: func() {}}
 	server := httptest.NewServer(w.cloud.Handler())
 	t.Cleanup(server.Close)
 	w.ec2 = ec2.New(ec2.Options{
