@@ -115,6 +115,9 @@ func (p *planner) installation() {
 	if !p.facts.Installed.PodNetworks {
 		p.found.add(Info, ReasonNotInstalled, "this cluster does not know PodNetworks yet", "Dovetail's custom resources are not installed",
 			"install the chart dovetail-crd, then the chart dovetail")
+	} else if !p.facts.Installed.ENIConfigs {
+		p.found.add(Warning, ReasonNotInstalled, "this cluster does not know ENIConfigs", "they name the pod subnets, and no node is launched without",
+			"install the chart dovetail-crd, or the custom resource of the Amazon VPC CNI")
 	}
 	if !p.facts.Installed.Karpenter {
 		p.found.add(Warning, ReasonKarpenterMissing, "this cluster has no Karpenter", "a pod network is for nodes that Karpenter launches; nothing here would",
