@@ -35,6 +35,8 @@ const (
 	CauseNoNodePool Cause = "NoNodePool"
 	// CauseLaunchFails: a node was asked for, and EC2 or Karpenter refuses it.
 	CauseLaunchFails Cause = "LaunchFails"
+	// CauseEC2Throttled: EC2 takes no more requests now, and so there is no node, or no address on it.
+	CauseEC2Throttled Cause = "EC2Throttled"
 	// CauseNodeStarting: its node is on the way.
 	CauseNodeStarting Cause = "NodeStarting"
 	// CauseMaxPodsReached: the nodes that the pod accepts run as many pods as they may.

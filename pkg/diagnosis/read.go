@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -59,19 +60,20 @@ func (s *Situation) readNode(ctx context.Context, c client.Client) error {
 
 func (s *Situation) readCluster(ctx context.Context, c client.Client) error {
 	nodes, pods, pools, claims := &corev1.NodeList{}, &corev1.PodList{}, &karpv1.NodePoolList{}, &karpv1.NodeClaimList{}
+	nodeClasses := &ec2nodeclass.EC2NodeClassList{}
 	bound := fields.AndSelectors(
 		fields.OneTermNotEqualSelector("spec.nodeName", ""),
 		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
 		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)),
 	)
 	for list, opts := range map[client.ObjectList][]client.ListOption{
-		nodes: nil, pools: nil, claims: nil, pods: {client.MatchingFieldsSelector{Selector: bound}},
+		nodes: nil, pools: nil, claims: nil, nodeClasses: nil, pods: {client.MatchingFieldsSelector{Selector: bound}},
 	} {
 		if _, err := cli.List(ctx, c, list, opts...); err != nil {
 			return err
 		}
 	}
-	s.Nodes, s.NodePools, s.NodeClaims = nodes.Items, pools.Items, claims.Items
+	s.Nodes, s.NodePools, s.NodeClaims, s.NodeClasses = nodes.Items, pools.Items, claims.Items, nodeClasses.Items
 	for _, pod := range pods.Items {
 		s.PodsOn[pod.Spec.NodeName]++
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/awslabs/operatorpkg/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -16,10 +17,12 @@ import (
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 	"sigs.k8s.io/karpenter/pkg/utils/resources"
 
+	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
 	"github.com/dovetail-dev/dovetail/pkg/launch"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
 // Situation of a pod: what there is to know about it, read at one time.
@@ -36,12 +39,16 @@ type Situation struct {
 	PodsOn map[string]int
 
 	NodePools   []karpv1.NodePool
+	NodeClasses []ec2nodeclass.EC2NodeClass
 	NodeClaims  []karpv1.NodeClaim
 	PodNetworks []v1alpha1.PodNetwork
 }
 
 // fresh is the age up to which an event that is repeated while its cause lasts says how things are now.
 const fresh = 5 * time.Minute
+
+// throttledFix is all that a person can do.
+const throttledFix = "it is tried again by itself, with growing pauses; EC2 counts the requests of all programs of the account and Region"
 
 // Why the pod does not run.
 func Why(s Situation) Answer {
@@ -75,11 +82,21 @@ func (s Situation) bound() (found []Finding) {
 	switch {
 	case onNetwork && s.Agent == nil:
 		found = append(found, Finding{Cause: CauseAgentNotReady, Object: node, Message: "no pod of the node agent is on this node", Fix: "kubectl get daemonset -A: does dovetail-agent want a pod on this node, and what keeps it away?"})
-	case onNetwork && !ready(s.Agent):
-		found = append(found, Finding{Cause: CauseAgentNotReady, Object: "Pod/" + s.Agent.Namespace + "/" + s.Agent.Name, Message: "the node agent is not ready: " + containerTrouble(s.Agent), Fix: "kubectl logs -n " + s.Agent.Namespace + " " + s.Agent.Name})
+	case onNetwork:
+		trouble := crashed(s.Agent, s.Now)
+		if !ready(s.Agent) {
+			trouble = containerTrouble(s.Agent)
+		}
+		if trouble != "" {
+			found = append(found, Finding{Cause: CauseAgentNotReady, Object: "Pod/" + s.Agent.Namespace + "/" + s.Agent.Name, Message: "the node agent is not ready: " + trouble, Fix: "kubectl logs --previous -n " + s.Agent.Namespace + " " + s.Agent.Name})
+		}
 	}
 	if network != nil && network.Status == corev1.ConditionFalse {
-		found = append(found, Finding{Cause: CauseNoAddress, Object: node, Reason: network.Reason, Message: network.Message, Fix: "kubectl dovetail node status " + s.Node.Name + " shows its ENIs, prefixes and last errors"})
+		f := Finding{Cause: CauseNoAddress, Object: node, Reason: network.Reason, Message: network.Message, Fix: "kubectl dovetail node status " + s.Node.Name + " shows its ENIs, prefixes and last errors"}
+		if network.Reason == string(eni.Throttled) {
+			f.Cause, f.Fix = CauseEC2Throttled, throttledFix
+		}
+		found = append(found, f)
 	}
 	if r := condition(s.Node, string(corev1.NodeReady)); r != nil && r.Status != corev1.ConditionTrue {
 		found = append(found, Finding{Cause: CauseNodeNotReady, Object: node, Reason: r.Reason, Message: r.Message})
@@ -103,10 +120,10 @@ func (s Situation) unbound() (found []Finding) {
 		return []Finding{{Cause: CauseGated, Message: "spec.schedulingGates hold it: " + strings.Join(gates, ", ")}}
 	}
 	fitting := s.fitting()
+	found = append(found, s.networks(fitting)...) // before what follows from it
 	if e := latest(s.Events, pendingpods.ReasonNoPodAddresses); e != nil && s.Now.Sub(cli.EventTime(e)) < fresh {
 		found = append(found, Finding{Cause: CauseNoPodAddresses, Reason: e.Reason, Message: e.Message, Fix: "kubectl dovetail capacity --map shows the pod subnets; more room: spec.provision.cidrs, another ENIConfig, a lower spec.maxPods.limit"})
 	}
-	found = append(found, s.networks()...)
 	found = append(found, s.launches(fitting)...)
 	found = append(found, pools(fitting, s)...)
 	if f, full := s.maxPods(); full {
@@ -115,14 +132,17 @@ func (s Situation) unbound() (found []Finding) {
 	if len(fitting) == 0 {
 		found = append(found, Finding{Cause: CauseNoNodePool, Message: "no NodePool makes a node that satisfies the pod's node selector, affinity and tolerations", Fix: "compare them with the NodePools' requirements and taints"})
 	}
-	if e := latest(s.Events, "FailedScheduling"); e != nil {
+	if e := latest(s.Events, failedScheduling); e != nil {
 		found = append(found, Finding{Cause: CauseOther, Reason: e.Reason, Message: strings.Join(strings.Fields(e.Message), " ")})
 	}
 	return found
 }
 
-// fitting NodePools make nodes that the pod accepts.
+// fitting NodePools make nodes that the pod accepts. None makes the node that a pod asks for by name.
 func (s Situation) fitting() (fitting []karpv1.NodePool) {
+	if scheduling.NewStrictPodRequirements(s.Pod).Get(corev1.LabelHostname).Operator() == corev1.NodeSelectorOpIn {
+		return nil
+	}
 	for _, pool := range s.NodePools {
 		if _, fits := launch.ClaimFor(&pool, s.Pod); fits {
 			fitting = append(fitting, pool)
@@ -131,14 +151,20 @@ func (s Situation) fitting() (fitting []karpv1.NodePool) {
 	return fitting
 }
 
-// networks that launch nothing as they stand, or not in the zone that the pod asks for.
-func (s Situation) networks() (found []Finding) {
-	wanted := scheduling.NewPodRequirements(s.Pod)
-	zones := wanted.Get(corev1.LabelTopologyZone)
+// networks that launch nothing as they stand, or not in the zones that the pod and the NodePools which fit it ask for.
+func (s Situation) networks(fitting []karpv1.NodePool) (found []Finding) {
 	for i := range s.PodNetworks {
 		network := &s.PodNetworks[i]
+		pools := slices.DeleteFunc(slices.Clone(fitting), func(pool karpv1.NodePool) bool { return !s.serves(network, &pool) })
+		if len(pools) == 0 {
+			continue
+		}
 		object := "PodNetwork/" + network.Name
-		served := slices.ContainsFunc(network.Status.Zones, func(z v1alpha1.ZoneStatus) bool { return zones.Has(z.Zone) })
+		served := slices.ContainsFunc(pools, func(pool karpv1.NodePool) bool {
+			claim, _ := launch.ClaimFor(&pool, s.Pod) // it fits
+			zones := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...).Get(corev1.LabelTopologyZone)
+			return slices.ContainsFunc(network.Status.Zones, func(z v1alpha1.ZoneStatus) bool { return zones.Has(z.Zone) })
+		})
 		for _, c := range network.GetConditions() {
 			if !c.IsFalse() || c.Type == status.ConditionReady {
 				continue
@@ -151,7 +177,7 @@ func (s Situation) networks() (found []Finding) {
 				if served {
 					continue // another zone's trouble
 				}
-				f.Cause = CauseNoENIConfig
+				f.Cause, f.Fix = CauseNoENIConfig, "make or mend the zone's ENIConfig; with spec.provision the controller makes it"
 			default:
 				continue
 			}
@@ -159,6 +185,18 @@ func (s Situation) networks() (found []Finding) {
 		}
 	}
 	return found
+}
+
+// serves tells whether the nodes of a pool are on the network. Where the pool's node class is not there, any network may be meant.
+func (s Situation) serves(network *v1alpha1.PodNetwork, pool *karpv1.NodePool) bool {
+	reference := pool.Spec.Template.Spec.NodeClassRef
+	for i := range s.NodeClasses {
+		if reference != nil && s.NodeClasses[i].Name == reference.Name {
+			serving := podnetwork.Serving(s.PodNetworks, &s.NodeClasses[i])
+			return len(serving) > 0 && serving[0].Name == network.Name
+		}
+	}
+	return true
 }
 
 // launches that were begun for pods like this one.
@@ -178,11 +216,14 @@ func (s Situation) launches(fitting []karpv1.NodePool) (found []Finding) {
 			if c.IsTrue() {
 				continue
 			}
-			cause := CauseNodeStarting
+			cause, fix := CauseNodeStarting, ""
 			if step == karpv1.ConditionTypeLaunched && c != nil && c.Message != "" && c.Reason != "AwaitingReconciliation" {
 				cause = CauseLaunchFails
 			}
-			f := Finding{Cause: cause, Object: object, Message: "a node is on the way; it is not " + step + " yet"}
+			if c != nil && c.Reason == requestLimitExceeded {
+				cause, fix = CauseEC2Throttled, throttledFix
+			}
+			f := Finding{Cause: cause, Object: object, Message: "a node is on the way; it is not " + step + " yet", Fix: fix}
 			if c != nil {
 				f.Reason = c.Reason
 				if c.Message != "" {
@@ -193,7 +234,7 @@ func (s Situation) launches(fitting []karpv1.NodePool) (found []Finding) {
 			break
 		}
 	}
-	slices.SortStableFunc(found, func(a, b Finding) int { return strings.Compare(string(a.Cause), string(b.Cause)) }) // LaunchFails before NodeStarting
+	slices.SortStableFunc(found, func(a, b Finding) int { return strings.Compare(string(a.Cause), string(b.Cause)) }) // EC2Throttled, LaunchFails, NodeStarting
 	return found[:min(len(found), 3)]
 }
 
@@ -205,7 +246,13 @@ func pools(fitting []karpv1.NodePool, s Situation) (found []Finding) {
 		if c := pool.StatusConditions().Get(status.ConditionReady); c.IsFalse() {
 			found = append(found, Finding{Cause: CauseNodePoolNotReady, Object: object, Reason: c.Reason, Message: c.Message})
 		}
-		if text := s.limit(pool); text != "" {
+		text := s.limit(pool)
+		if text == "" && len(pool.Spec.Limits) > 0 && slices.ContainsFunc(s.Events, func(e corev1.Event) bool {
+			return e.Reason == failedScheduling && s.Now.Sub(cli.EventTime(&e)) < fresh && exhausted(e.Message, pool.Name)
+		}) {
+			text = "spec.limits have no room for any instance type that it may launch: " + limits(pool)
+		}
+		if text != "" {
 			found = append(found, Finding{Cause: CauseNodePoolLimit, Object: object, Message: text, Fix: "raise spec.limits, or let Karpenter consolidate"})
 		}
 	}
@@ -271,6 +318,20 @@ func ready(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
+}
+
+// settled is how long a container has to run until nobody expects the crash before to come again.
+const settled = 30 * time.Second
+
+// crashed says which container of a pod runs again only since now: between two crashes even a pod that is of no use is Ready.
+func crashed(pod *corev1.Pod, now time.Time) string {
+	for _, c := range pod.Status.ContainerStatuses {
+		before, running := c.LastTerminationState.Terminated, c.State.Running
+		if before != nil && before.ExitCode != 0 && running != nil && now.Sub(running.StartedAt.Time) < settled {
+			return strings.TrimSpace(fmt.Sprintf("container %s ended with %d %d s ago and was started again: %s %s", c.Name, before.ExitCode, int(now.Sub(before.FinishedAt.Time).Seconds()), before.Reason, before.Message))
+		}
+	}
+	return ""
 }
 
 // containerTrouble is what the pod's containers wait for.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/awslabs/operatorpkg/status"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -68,12 +69,29 @@ func agent(isReady corev1.ConditionStatus) *corev1.Pod {
 	return p
 }
 
+// restarted is an agent that has run for a time since its crash.
+func restarted(since time.Duration) *corev1.Pod {
+	p := agent(corev1.ConditionTrue)
+	p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: "agent", RestartCount: 1, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(now.Add(-since))}},
+		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 2, FinishedAt: metav1.NewTime(now.Add(-since - time.Second))}},
+	}}
+	return p
+}
+
 func pool(limits, used corev1.ResourceList) karpv1.NodePool {
 	p := karpv1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}}
 	p.Spec.Limits, p.Status.Resources = karpv1.Limits(limits), used
+	p.Spec.Template.Spec.NodeClassRef = &karpv1.NodeClassReference{Name: "nodes"}
 	p.Spec.Template.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{{
 		Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: []string{"us-east-1a", "us-east-1b"},
 	}}
+	return p
+}
+
+// inZone pins a pool to a zone.
+func inZone(p karpv1.NodePool, zone string) karpv1.NodePool {
+	p.Spec.Template.Spec.Requirements[0].Values = []string{zone}
 	return p
 }
 
@@ -134,6 +152,24 @@ func TestWhy(t *testing.T) {
 				PodNetworks: []v1alpha1.PodNetwork{network(v1alpha1.ConditionENIConfigsReady, "ENIConfigMissing", "zone us-east-1b has none")},
 			}, diagnosis.CauseNoENIConfig, "zone us-east-1b has none",
 		},
+		"the zone of the only NodePool that fits has no ENIConfig": {
+			diagnosis.Situation{
+				Pod: pod(), NodePools: []karpv1.NodePool{inZone(pool(nil, nil), "us-east-1b")},
+				Events:      []corev1.Event{event(pendingpods.ReasonNoPodAddresses, "no usable ENIConfig that the NodeClaim allows", time.Second)},
+				PodNetworks: []v1alpha1.PodNetwork{network(v1alpha1.ConditionENIConfigsReady, "ENIConfigMissing", "zone us-east-1b has none")},
+			}, diagnosis.CauseNoENIConfig, "zone us-east-1b has none",
+		},
+		"the pod network of other nodes has no ENIConfig": {
+			diagnosis.Situation{
+				Pod: pod(in("us-east-1b")), NodePools: []karpv1.NodePool{pool(cpu("8"), cpu("8"))},
+				NodeClasses: []ec2nodeclass.EC2NodeClass{{ObjectMeta: metav1.ObjectMeta{Name: "nodes", Labels: map[string]string{"team": "red"}}}},
+				PodNetworks: []v1alpha1.PodNetwork{func() v1alpha1.PodNetwork {
+					n := network(v1alpha1.ConditionENIConfigsReady, "ENIConfigMissing", "zone us-east-1b has none")
+					n.Spec.NodeClassSelector.MatchLabels = map[string]string{"team": "blue"}
+					return n
+				}()},
+			}, diagnosis.CauseNodePoolLimit, "spec.limits.cpu is 8 and 8 is used",
+		},
 		"another zone has no ENIConfig": {
 			diagnosis.Situation{
 				Pod: pod(in("us-east-1a")), NodePools: []karpv1.NodePool{pool(cpu("8"), cpu("7500m"))},
@@ -150,13 +186,32 @@ func TestWhy(t *testing.T) {
 			diagnosis.Situation{Pod: pod(), NodePools: []karpv1.NodePool{pool(cpu("10"), cpu("8"))}, NodeClaims: []karpv1.NodeClaim{claim(running)}},
 			diagnosis.CauseNodePoolLimit, "its smallest node takes 4",
 		},
+		"the limit leaves less than any instance type, says Karpenter": {
+			diagnosis.Situation{Pod: pod(), NodePools: []karpv1.NodePool{pool(cpu("1"), nil)}, Events: []corev1.Event{
+				event("FailedScheduling", `Failed to schedule pod, incompatible with nodepool (NodePool=other); all available instance types exceed limits for nodepool (NodePool=pool)`, time.Minute),
+				event("FailedScheduling", "0/3 nodes are available", time.Second),
+			}}, diagnosis.CauseNodePoolLimit, "cpu is 1 and 0 is used",
+		},
+		"another pool's limit": {
+			diagnosis.Situation{Pod: pod(), NodePools: []karpv1.NodePool{pool(cpu("1"), nil)}, Events: []corev1.Event{
+				event("FailedScheduling", `no instance type has enough resources (NodePool=pool); all available instance types exceed limits for nodepool (NodePool=other)`, time.Minute),
+			}}, diagnosis.CauseOther, "no instance type has enough",
+		},
 		"EC2 throttles launches": {
 			diagnosis.Situation{
 				Pod: pod(), NodePools: []karpv1.NodePool{pool(nil, nil)},
 				NodeClaims: []karpv1.NodeClaim{claim(func(c status.ConditionSet) {
-					c.SetUnknownWithReason(karpv1.ConditionTypeLaunched, "LaunchFailed", "RequestLimitExceeded: Request limit exceeded.")
+					c.SetUnknownWithReason(karpv1.ConditionTypeLaunched, "RequestLimitExceeded", "Request limit exceeded")
 				})},
-			}, diagnosis.CauseLaunchFails, "RequestLimitExceeded",
+			}, diagnosis.CauseEC2Throttled, "Request limit exceeded",
+		},
+		"EC2 refuses launches": {
+			diagnosis.Situation{
+				Pod: pod(), NodePools: []karpv1.NodePool{pool(nil, nil)},
+				NodeClaims: []karpv1.NodeClaim{claim(func(c status.ConditionSet) {
+					c.SetUnknownWithReason(karpv1.ConditionTypeLaunched, "Unauthorized", "no identity-based policy allows it")
+				})},
+			}, diagnosis.CauseLaunchFails, "no identity-based policy",
 		},
 		"its node registers": {
 			diagnosis.Situation{
@@ -175,6 +230,13 @@ func TestWhy(t *testing.T) {
 				Nodes: []corev1.Node{func() corev1.Node { n := *node(ready); n.Labels["disk"] = "ssd"; return n }()}, PodsOn: map[string]int{"n1": 2},
 			}, diagnosis.CauseMaxPodsReached, "n1 (2)",
 		},
+		"max-pods of the node that it names": {
+			diagnosis.Situation{
+				Pod:   pod(func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{corev1.LabelHostname: "n1"} }),
+				Nodes: []corev1.Node{func() corev1.Node { n := *node(ready); n.Labels[corev1.LabelHostname] = "n1"; return n }()}, PodsOn: map[string]int{"n1": 2},
+				NodePools: []karpv1.NodePool{pool(cpu("8"), cpu("8"))},
+			}, diagnosis.CauseMaxPodsReached, "n1 (2)",
+		},
 		"no NodePool": {
 			diagnosis.Situation{Pod: pod(in("us-east-1z")), NodePools: []karpv1.NodePool{pool(nil, nil)}}, diagnosis.CauseNoNodePool, "no NodePool",
 		},
@@ -184,11 +246,23 @@ func TestWhy(t *testing.T) {
 		"the agent crashes": {
 			diagnosis.Situation{Pod: pod(on("n1")), Node: node(ready), Agent: agent(corev1.ConditionFalse)}, diagnosis.CauseAgentNotReady, "CrashLoopBackOff",
 		},
+		"the agent runs again, after a crash": {
+			diagnosis.Situation{Pod: pod(on("n1")), Node: node(ready), Agent: restarted(10 * time.Second)}, diagnosis.CauseAgentNotReady, "ended with 2 11 s ago",
+		},
+		"the agent has crashed once, long ago": {
+			diagnosis.Situation{Pod: pod(on("n1")), Node: node(ready), Agent: restarted(time.Hour)}, diagnosis.CauseOther, "phase Pending",
+		},
 		"the agent has no address, for EC2 throttles": {
 			diagnosis.Situation{
 				Pod: pod(on("n1")), Agent: agent(corev1.ConditionTrue),
 				Node: node(ready, nodeCondition(v1alpha1.ConditionPodNetworkReady, corev1.ConditionFalse, "Throttled", "EC2 allows no more requests now")),
-			}, diagnosis.CauseNoAddress, "EC2 allows no more",
+			}, diagnosis.CauseEC2Throttled, "EC2 allows no more",
+		},
+		"the agent has no address, for the subnet is full": {
+			diagnosis.Situation{
+				Pod: pod(on("n1")), Agent: agent(corev1.ConditionTrue),
+				Node: node(ready, nodeCondition(v1alpha1.ConditionPodNetworkReady, corev1.ConditionFalse, "PodSubnetFull", "subnet-1 is full")),
+			}, diagnosis.CauseNoAddress, "subnet-1 is full",
 		},
 		"the node is not Ready": {
 			diagnosis.Situation{Pod: pod(on("n1")), Agent: agent(corev1.ConditionTrue), Node: node(nodeCondition("Ready", corev1.ConditionUnknown, "NodeStatusUnknown", "Kubelet stopped posting"))},

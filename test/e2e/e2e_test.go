@@ -135,8 +135,8 @@ func report(t *testing.T) func(scenario.BadInput, error) {
 	return func(bad scenario.BadInput, err error) {
 		t.Helper()
 		require.NoError(t, err)
-		t.Logf("condition: %s\nevents: %q\nevents of the pod: %q\nelsewhere: %s\nrepaired: %s",
-			bad.Condition, bad.Events, bad.PodEvents, bad.OtherNode, bad.RepairedNode)
+		t.Logf("condition: %s\nevents: %q\nevents of the pod: %q\nwhy: %s\nelsewhere: %s\nrepaired: %s",
+			bad.Condition, bad.Events, bad.PodEvents, bad.Why, bad.OtherNode, bad.RepairedNode)
 	}
 }
 

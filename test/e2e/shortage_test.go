@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/pendingpods"
+	"github.com/dovetail-dev/dovetail/pkg/diagnosis"
 	"github.com/dovetail-dev/dovetail/test/scenario"
 )
 
@@ -91,6 +93,9 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 		var err error
 		pinned, err = deploy(ctx, "pinned", 10, full)
 		require.NoError(t, err)
+		end, err := sandbox.Lonely(ctx, "picky", map[string]string{corev1.LabelTopologyZone: fragmented, v1alpha1.LabelPrefixDelegation: string(v1alpha1.Enabled)})
+		undo(t, end)
+		require.NoError(t, err)
 		events, err := sandbox.WaitPodEvents(ctx, pinned, pendingpods.ReasonNoPodAddresses)
 		require.NoError(t, err)
 		require.Contains(t, strings.Join(events, "\n"), subnets.ByZone[full])
@@ -98,6 +103,15 @@ func TestPodsGoWherePodSubnetsHaveRoom(t *testing.T) {
 		unplaced, err := sandbox.Unplaced(ctx, pinned)
 		require.NoError(t, err)
 		require.Equal(t, pinned.Replicas, unplaced)
+
+		waiting, err := sandbox.PodOf(ctx, pinned)
+		require.NoError(t, err)
+		why, err := sandbox.WaitWhy(ctx, waiting, diagnosis.CauseNoPodAddresses, subnets.ByZone[full], "0 /28 blocks free")
+		require.NoError(t, err)
+		t.Log(why.Printed)
+		why, err = sandbox.WaitWhy(ctx, "picky", diagnosis.CauseNoPodAddresses, subnets.ByZone[fragmented], "0 /28 blocks free", "single addresses free")
+		require.NoError(t, err)
+		t.Log(why.Printed)
 	})
 	step(t, "they are placed when room returns", func(ctx context.Context, t *testing.T) {
 		start := time.Now()

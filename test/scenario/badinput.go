@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/diagnosis"
 )
 
 // missingSubnet is an id that EC2 could have given, and did not.
@@ -29,6 +30,8 @@ type BadInput struct {
 	Events []string
 	// PodEvents are the events of the pod that cannot start.
 	PodEvents []string
+	// Why is what `kubectl dovetail why` says of that pod.
+	Why string
 	// OtherNode is the node that was launched in another zone meanwhile.
 	OtherNode string
 	// RepairedNode is the node that the pod got after the input was repaired.
@@ -130,6 +133,11 @@ func (s *Sandbox) badENIConfig(ctx context.Context, bad badENIConfig) (result Ba
 	if result.PodEvents, err = s.waitEvents(ctx, "Pod", pinned.Name, "FailedScheduling"); err != nil {
 		return result, err
 	}
+	why, err := s.WaitWhy(ctx, pinned.Name, diagnosis.CauseNoENIConfig, bad.mention)
+	if err != nil {
+		return result, err
+	}
+	result.Why = why.Printed
 	current := &corev1.Pod{}
 	if err := s.Kube.Get(ctx, client.ObjectKeyFromObject(pinned), current); err != nil {
 		return result, err

@@ -11,6 +11,7 @@ import (
 
 	karpenteraws "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpenter "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -27,6 +28,8 @@ type launchParams struct {
 	// NodeClass is by default the examples'.
 	NodeClass    string
 	Requirements requirements
+	// CPULimit of the NodePool; empty for none.
+	CPULimit string
 }
 
 type launch struct {
@@ -57,6 +60,9 @@ func (s *Sandbox) launch(ctx context.Context, p launchParams) (launch, error) {
 		pool.Spec.Template.Spec.Requirements = append(pool.Spec.Template.Spec.Requirements, karpenter.NodeSelectorRequirementWithMinValues{
 			Key: key, Operator: corev1.NodeSelectorOpIn, Values: allowed[key],
 		})
+	}
+	if p.CPULimit != "" {
+		pool.Spec.Limits = karpenter.Limits{corev1.ResourceCPU: resource.MustParse(p.CPULimit)}
 	}
 	pool.Spec.Disruption.ConsolidateAfter = karpenter.MustParseNillableDuration("Never")
 	if err := s.Kube.Create(ctx, pool); err != nil {

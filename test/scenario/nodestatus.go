@@ -57,7 +57,6 @@ type Short struct {
 // MissingPermission takes the agents' right to get addresses away, starts more pods on a node than it has addresses for, and
 // waits until the node says why they wait; then the pods go, and the node is ready again.
 func (s *Sandbox) MissingPermission(ctx context.Context, nodes []Node) (result Short, err error) {
-	const beyond = 3
 	i := slices.IndexFunc(nodes, func(n Node) bool { return n.MaxPods >= n.Prefixes()*16+2*beyond })
 	if i < 0 {
 		return result, errors.New("each node has as many addresses as pods can be on it")
@@ -72,15 +71,11 @@ func (s *Sandbox) MissingPermission(ctx context.Context, nodes []Node) (result S
 			return result, err
 		}
 	}
-	prefixes, err := s.pool(ctx, node)
+	n, err := s.beyondAddresses(ctx, node, beyond)
 	if err != nil {
 		return result, err
 	}
-	leases, err := s.addresses(ctx, node, leasesDir)
-	if err != nil {
-		return result, err
-	}
-	pods, err := s.createPods(ctx, "short", node.Name, len(prefixes)*16-len(leases)+beyond)
+	pods, err := s.createPods(ctx, "short", node.Name, n)
 	defer cleanup(ctx, &err, func(ctx context.Context) error { return s.deletePods(ctx, pods) })
 	if err != nil {
 		return result, err
@@ -96,6 +91,16 @@ func (s *Sandbox) MissingPermission(ctx context.Context, nodes []Node) (result S
 	}
 	_, err = s.waitReadyCondition(ctx, node, corev1.ConditionTrue)
 	return result, err
+}
+
+// beyondAddresses is how many further pods are so many more than a node has addresses for now.
+func (s *Sandbox) beyondAddresses(ctx context.Context, node Node, more int) (int, error) {
+	prefixes, err := s.pool(ctx, node)
+	if err != nil {
+		return 0, err
+	}
+	leases, err := s.addresses(ctx, node, leasesDir)
+	return len(prefixes)*16 - len(leases) + more, err
 }
 
 // NodeStatus is what the agent of a node prints of itself. It is checked: its leases are those in the files, and it finds the
