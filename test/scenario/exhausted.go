@@ -109,7 +109,7 @@ func (s *Sandbox) WaitStuck(ctx context.Context, workload Workload, report func(
 			return fmt.Errorf("pod %s waits for another reason: %q", stuck.Pod, events)
 		}
 		_, said, _ := strings.Cut(events[refused], "failed (add): ")
-		stuck.Event = said
+		stuck.Event, _, _ = strings.Cut(said, ";") // the rest is about the plugin's own socket
 		return nil
 	})
 	return stuck, err
