@@ -182,7 +182,8 @@ func TestAMigrationsProgressIsShown(t *testing.T) {
 	network, claims := drifting(t, c)
 	out, err = run(t, "migrate", "status")
 	require.NoError(t, err)
-	require.Contains(t, out, "NodeMigration old: Waiting, PodDisruptionBudget: default/web allows no eviction\n")
+	require.Contains(t, out, "NodeMigration old: Waiting\n")
+	require.Contains(t, out, "  PodDisruptionBudget: default/web allows no eviction\n")
 	require.Contains(t, out, "████████████░░░░░░░░░░░░░░░░░░  4 of 10 nodes, 2 at work (at most 2), 4 to come, 1 refused; 2.0 nodes a minute, about 3m left\n")
 	require.Contains(t, out, "  node node-1: Draining, 3 pods to leave, for 2m\n")
 	require.NotContains(t, out, "node-9")
@@ -208,7 +209,7 @@ func TestAMigrationsProgressIsShown(t *testing.T) {
 			root.SetArgs([]string{"migrate", "status", "--watch"})
 			ended <- root.ExecuteContext(t.Context())
 		}()
-		log.await(t, "NodeMigration old: Waiting, PodDisruptionBudget: default/web allows no eviction; 4 of 10 nodes")
+		log.await(t, "NodeMigration old: Waiting; 4 of 10 nodes, 2 at work (at most 2), 4 to come, 1 refused; 2.0 nodes a minute, about 3m left; PodDisruptionBudget: default/web allows no eviction\n")
 		log.await(t, "PodNetwork default: 1 of 4 nodes are current, 3 to replace")
 		report(t, c, "old", func(s *v1alpha1.NodeMigrationStatus) {
 			s.Phase, s.Blocked, s.Nodes = v1alpha1.MigrationProgressing, nil, v1alpha1.MigratedNodes{Total: 10, Done: 9, Draining: 1}

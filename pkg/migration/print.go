@@ -5,6 +5,7 @@ package migration
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
@@ -71,6 +72,8 @@ func (m Migration) state() string {
 		return string(m.Phase)
 	case m.Phase == v1alpha1.MigrationStopped:
 		return "Stopped: " + m.Message
+	case slices.ContainsFunc(m.Blocked, func(b v1alpha1.MigrationBlock) bool { return b.Message == m.Message }):
+		return string(m.Phase) // the blocks follow
 	}
 	return fmt.Sprintf("%s, %s: %s", m.Phase, m.Reason, m.Message)
 }

@@ -66,7 +66,7 @@ func (l *Log) Show(p Progress) error {
 		m.Pace = Pace{}
 		text += m.counts()
 		blocked := ""
-		if len(m.Blocked) > 0 && !strings.Contains(text, m.Blocked[0].Message) {
+		if len(m.Blocked) > 0 {
 			blocked = fmt.Sprintf("; %s: %s", m.Blocked[0].Reason, m.Blocked[0].Message)
 		}
 		if err := l.line(p.Time, "NodeMigration "+m.Name, text, pace, blocked); err != nil {
