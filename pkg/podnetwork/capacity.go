@@ -47,6 +47,14 @@ func CapacityOf(usage Usage) Capacity {
 	return capacity
 }
 
+// BlocksOf an empty subnet: its aligned /28 blocks, but for the two with addresses that AWS keeps.
+func BlocksOf(subnet netip.Prefix) int {
+	if subnet.Bits() >= BlockBits-1 {
+		return 0
+	}
+	return 1<<(BlockBits-subnet.Bits()) - 2
+}
+
 func count(usage Usage) (Capacity, BlockMap) {
 	cidr := usage.CIDR.Masked()
 	size := 1 << (32 - cidr.Bits())

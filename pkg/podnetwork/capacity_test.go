@@ -164,3 +164,10 @@ func BenchmarkCapacityOfA16With5000ENIs(b *testing.B) {
 		podnetwork.NewSnapshot("subnet-1", netip.MustParsePrefix("100.64.0.0/16"), enis, reservations, time.Time{})
 	}
 }
+
+func TestBlocksOfAnEmptySubnetAreItsFreeBlocks(t *testing.T) {
+	for bits := 16; bits <= 28; bits++ {
+		subnet := netip.PrefixFrom(netip.MustParseAddr("100.64.0.0"), bits)
+		require.Equal(t, podnetwork.CapacityOf(podnetwork.Usage{CIDR: subnet}).FreePrefixes, podnetwork.BlocksOf(subnet), subnet)
+	}
+}

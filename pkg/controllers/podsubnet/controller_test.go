@@ -222,7 +222,7 @@ func TestTheControllerReadsSoonerWhenItMattersAndFollowsNodeClaims(t *testing.T)
 		require.NoError(t, err)
 		require.Equal(t, 8+3, reader.Ledger.Room(id).Aside.Blocks)
 		require.Equal(t, map[string]float64{
-			"dovetail_pod_subnet_free_prefixes": 14, "dovetail_pod_subnet_free_addresses": 251, "dovetail_pod_subnet_fragmentation_percent": 10,
+			"dovetail_pod_subnet_prefixes": 14, "dovetail_pod_subnet_free_prefixes": 14, "dovetail_pod_subnet_free_addresses": 251, "dovetail_pod_subnet_fragmentation_percent": 10,
 			"dovetail_pod_subnet_committed_prefixes": 11, "dovetail_pod_subnet_committed_addresses": 9*16 + 2,
 		}, metrics(t, reader.Ledger))
 		require.NoError(t, c.Delete(t.Context(), claim))

@@ -14,6 +14,7 @@ import (
 
 var (
 	labels            = []string{"subnet"}
+	prefixes          = prometheus.NewDesc("dovetail_pod_subnet_prefixes", "Aligned /28 blocks that a pod subnet has when nothing is in it.", labels, nil)
 	freePrefixes      = prometheus.NewDesc("dovetail_pod_subnet_free_prefixes", "Aligned /28 blocks of a pod subnet that nothing touches.", labels, nil)
 	freeAddresses     = prometheus.NewDesc("dovetail_pod_subnet_free_addresses", "Single addresses of a pod subnet that are free.", labels, nil)
 	committedPrefixes = prometheus.NewDesc("dovetail_pod_subnet_committed_prefixes",
@@ -38,7 +39,7 @@ func Collector(ledger *podnetwork.Ledger) prometheus.Collector { return collecto
 type collector struct{ *podnetwork.Ledger }
 
 func (c collector) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{freePrefixes, freeAddresses, committedPrefixes, committedAddresses, fragmentation, readAt} {
+	for _, d := range []*prometheus.Desc{prefixes, freePrefixes, freeAddresses, committedPrefixes, committedAddresses, fragmentation, readAt} {
 		descriptions <- d
 	}
 }
@@ -51,7 +52,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 		}
 		room := c.Room(id)
 		for desc, value := range map[*prometheus.Desc]float64{
-			freePrefixes: float64(room.Free.Blocks), freeAddresses: float64(room.Free.Addresses),
+			prefixes: float64(podnetwork.BlocksOf(snapshot.CIDR)), freePrefixes: float64(room.Free.Blocks), freeAddresses: float64(room.Free.Addresses),
 			committedPrefixes: float64(room.Aside.Blocks), committedAddresses: float64(room.Aside.Addresses),
 			fragmentation: float64(snapshot.Capacity.Fragmentation), readAt: float64(snapshot.Read.Unix()),
 		} {
