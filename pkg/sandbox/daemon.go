@@ -249,6 +249,7 @@ func (d *daemon) startControlPlane(ctx context.Context) error {
 		Dir: dir, LogDir: logDir(d.opts.Dir), BinDir: d.opts.BinDir,
 		Bind: netip.IPv4Unspecified(), Port: apiServerPort, Advertise: d.endpoint,
 		ServiceCIDR: netip.MustParsePrefix(serviceCIDR), Controllers: true,
+		Audited: []string{ServiceAccountPrefix + "controller", ServiceAccountPrefix + "agent"},
 	})
 	if err != nil {
 		return err

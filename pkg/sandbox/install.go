@@ -21,6 +21,8 @@ import (
 const (
 	// Namespace of Dovetail's own pods.
 	Namespace = "kube-system"
+	// ServiceAccountPrefix and controller or agent are the users of the API server that Dovetail's programs are.
+	ServiceAccountPrefix = "system:serviceaccount:" + Namespace + ":dovetail-"
 
 	fieldManager = "dovetail-sandbox"
 )

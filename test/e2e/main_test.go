@@ -59,6 +59,12 @@ func run(m *testing.M) int {
 	fmt.Printf("sandbox up after %.1fs, logs in %s\n", took.Seconds(), dir)
 	sandbox = started
 	code := m.Run()
+	if code == 0 {
+		if err := checkRights(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	down(started)
 	if code == 0 {
 		_ = os.RemoveAll(dir) // what stays is in a temporary directory

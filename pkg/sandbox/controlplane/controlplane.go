@@ -42,6 +42,9 @@ type Options struct {
 
 	// Controllers starts kube-controller-manager and kube-scheduler too.
 	Controllers bool
+
+	// Audited are users whose requests the API server logs, see AuditLog.
+	Audited []string
 }
 
 func (o *Options) complete() {
@@ -261,7 +264,11 @@ func (cp *ControlPlane) startEtcd() error {
 }
 
 func (cp *ControlPlane) startAPIServer(ctx context.Context) error {
-	server, err := cp.start("kube-apiserver",
+	audit, err := cp.auditFlags()
+	if err != nil {
+		return err
+	}
+	server, err := cp.start("kube-apiserver", append(audit,
 		"--etcd-servers=unix:"+etcdSocket,
 		"--bind-address="+cp.opts.Bind.String(), "--secure-port="+strconv.Itoa(cp.port), "--permit-port-sharing",
 		"--advertise-address="+cp.opts.Advertise.String(),
@@ -273,7 +280,7 @@ func (cp *ControlPlane) startAPIServer(ctx context.Context) error {
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 		"--allow-privileged", "--profiling=false",
 		"--kubelet-preferred-address-types=InternalIP", // for logs, exec and port-forward
-		"--kubelet-client-certificate="+cp.path("kubelet-client.crt"), "--kubelet-client-key="+cp.path("kubelet-client.key"))
+		"--kubelet-client-certificate="+cp.path("kubelet-client.crt"), "--kubelet-client-key="+cp.path("kubelet-client.key"))...)
 	if err != nil {
 		return err
 	}
