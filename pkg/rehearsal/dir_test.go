@@ -124,7 +124,7 @@ func TestAnUnknownFieldIsSaidAndLeftOut(t *testing.T) {
 func TestAChangeIsWhatAPersonApplies(t *testing.T) {
 	change, err := ReadChange("testdata/small.yaml")
 	require.NoError(t, err)
-	require.Equal(t, []string{"ENIConfig eu-west-1a", "ENIConfig eu-west-1b", "ENIConfig eu-west-1c", "PodNetwork default"},
+	require.Equal(t, []string{"ENIConfig eu-west-1a", "ENIConfig eu-west-1b", "ENIConfig eu-west-1c", "PodNetwork default", "NodeMigration old"},
 		lo.Map(change.Objects(), func(o client.Object, _ int) string { return nameOf(o) }))
 	_, err = ReadChange("testdata/small/workloads.yaml")
 	require.ErrorContains(t, err, "more than a change is made of")

@@ -24,6 +24,7 @@ import (
 // view of the stage at one moment, without what was there before the cluster.
 type view struct {
 	at         time.Time
+	own        map[string]bool // nodes of the stage
 	nodes      []corev1.Node
 	claims     []karpv1.NodeClaim
 	pods       []corev1.Pod
@@ -43,7 +44,7 @@ func (t *theater) look(ctx context.Context) (*view, error) {
 	}
 	there := lo.SliceToMap(nodes.Items, func(n corev1.Node) (string, bool) { return n.Name, true })
 	return &view{
-		at: time.Now(), claims: claims.Items, pools: pools.Items, networks: networks.Items, migrations: migrations.Items, budgets: budgets.Items,
+		at: time.Now(), own: t.own, claims: claims.Items, pools: pools.Items, networks: networks.Items, migrations: migrations.Items, budgets: budgets.Items,
 		nodes: lo.Reject(nodes.Items, func(n corev1.Node, _ int) bool { return t.own[n.Name] }),
 		pods: lo.Reject(pods.Items, func(p corev1.Pod, _ int) bool {
 			gone := p.Spec.NodeName != "" && !there[p.Spec.NodeName] // its node ended; the pod is collected later
@@ -114,7 +115,21 @@ func (v *view) outdated() int {
 
 // toMigrate are the nodes that NodeMigrations are to empty yet.
 func (v *view) toMigrate() int {
-	return lo.SumBy(v.migrations, func(m v1alpha1.NodeMigration) int { return int(m.Status.Nodes.Total - m.Status.Nodes.Done) })
+	return lo.SumBy(v.migrations, func(m v1alpha1.NodeMigration) int { return v.left(&m) })
+}
+
+// left of a NodeMigration, without the stage's own nodes: those wait for ever.
+func (v *view) left(m *v1alpha1.NodeMigration) int {
+	own := lo.CountBy(m.Status.NodeStatuses, func(n v1alpha1.NodeMigrationNode) bool {
+		return v.own[n.Name] && n.Phase != v1alpha1.NodeDone && n.Phase != v1alpha1.NodeRefused
+	})
+	return int(m.Status.Nodes.Total-m.Status.Nodes.Done) - own
+}
+
+// over tells whether a NodeMigration has nothing more to do.
+func (v *view) over(m *v1alpha1.NodeMigration) bool {
+	done := m.Status.Phase == v1alpha1.MigrationComplete || m.Status.Phase == v1alpha1.MigrationStopped || m.Status.Nodes.Total > 0 && v.left(m) == 0
+	return m.Status.ObservedGeneration == m.Generation && done
 }
 
 // print of all that changes while there is progress.
@@ -135,10 +150,8 @@ func (v *view) complete() bool {
 			return false
 		}
 	}
-	for _, m := range v.migrations {
-		if m.Status.ObservedGeneration != m.Generation || m.Status.Phase != v1alpha1.MigrationComplete && m.Status.Phase != v1alpha1.MigrationStopped {
-			return false
-		}
+	if slices.ContainsFunc(v.migrations, func(m v1alpha1.NodeMigration) bool { return !v.over(&m) }) {
+		return false
 	}
 	return v.unready() == 0 && !slices.ContainsFunc(v.claims, func(c karpv1.NodeClaim) bool { return c.DeletionTimestamp != nil || drifted(&c) })
 }
@@ -155,11 +168,14 @@ func (v *view) blocked() []string {
 		}
 	}
 	for _, m := range v.migrations {
-		if m.Status.Phase == v1alpha1.MigrationComplete {
+		if v.over(&m) {
 			continue
 		}
-		why = append(why, fmt.Sprintf("NodeMigration %s is %s: %d of %d nodes are done", m.Name, lo.CoalesceOrEmpty(string(m.Status.Phase), "not begun"), m.Status.Nodes.Done, m.Status.Nodes.Total))
+		why = append(why, fmt.Sprintf("NodeMigration %s is %s: %d of %d nodes are done", m.Name, lo.CoalesceOrEmpty(string(m.Status.Phase), "not begun"), m.Status.Nodes.Done, int(m.Status.Nodes.Done)+v.left(&m)))
 		for _, b := range m.Status.Blocked {
+			if v.own[b.Node] {
+				continue
+			}
 			why = append(why, fmt.Sprintf("NodeMigration %s: %s: %s", m.Name, b.Reason, b.Message))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,14 +76,20 @@ func poll(ctx context.Context, every time.Duration, done func(context.Context) (
 	}
 }
 
-// knowOwn nodes of the stage, before it has others.
+// knowOwn nodes of the stage, before it has others, and keep them: the controller runs there, and a NodeMigration may select them.
 func (t *theater) knowOwn(ctx context.Context) error {
 	nodes := &corev1.NodeList{}
 	if err := t.Kube.List(ctx, nodes); err != nil {
 		return err
 	}
 	for i := range nodes.Items {
-		t.own[nodes.Items[i].Name] = true
+		node := &nodes.Items[i]
+		t.own[node.Name] = true
+		before := node.DeepCopy()
+		node.Annotations = lo.Assign(node.Annotations, map[string]string{karpv1.DoNotDisruptAnnotationKey: "true"})
+		if err := t.Kube.Patch(ctx, node, client.MergeFrom(before)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
 
 func cidrs(texts ...string) []netip.Prefix {
@@ -123,4 +125,21 @@ func TestWhatAMigrationWaitsFor(t *testing.T) {
 	require.Equal(t, []string{WaitBudget, WaitNodes, WaitPods}, reasons())
 	v.claims[0].DeletionTimestamp = &metav1.Time{}
 	require.Equal(t, []string{WaitBudget, WaitNodes, WaitEnding}, lo.Map(v.waits(1), func(w Wait, _ int) string { return w.Reason }), "one pod had no node before")
+}
+
+func TestANodeMigrationIsOverWhenOnlyTheStagesOwnNodesAreLeft(t *testing.T) {
+	migration := v1alpha1.NodeMigration{Status: v1alpha1.NodeMigrationStatus{
+		Phase: v1alpha1.MigrationWaiting, Nodes: v1alpha1.MigratedNodes{Total: 3, Done: 1},
+		NodeStatuses: []v1alpha1.NodeMigrationNode{{Name: "stage", Phase: v1alpha1.NodePending}, {Name: "a", Phase: v1alpha1.NodeDone}, {Name: "b", Phase: v1alpha1.NodePending}},
+		Blocked:      []v1alpha1.MigrationBlock{{Node: "stage", Reason: "DoNotDisrupt", Message: "no"}, {Node: "b", Reason: "PodDisruptionBudget", Message: "not now"}},
+	}}
+	v := &view{own: map[string]bool{"stage": true}, migrations: []v1alpha1.NodeMigration{migration}}
+	require.Equal(t, 1, v.toMigrate())
+	require.False(t, v.complete())
+	require.Equal(t, []string{"NodeMigration  is Waiting: 1 of 2 nodes are done", "NodeMigration : PodDisruptionBudget: not now"}, v.blocked())
+
+	v.migrations[0].Status.Nodes.Done = 2
+	require.Zero(t, v.toMigrate())
+	require.True(t, v.complete())
+	require.Empty(t, v.blocked())
 }
