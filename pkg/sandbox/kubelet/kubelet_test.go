@@ -113,6 +113,14 @@ func TestANodeServesItsPods(t *testing.T) {
 			return nil
 		}))
 	})
+	t.Run("a pod that is said not to be Ready, as when its node was away, is Ready again", func(t *testing.T) {
+		running := m.waitReady(t, m.create(t, pod("said-not-to-be-ready", corev1.PodSpec{HostNetwork: true, Containers: []corev1.Container{{Name: "web", Image: "nginx"}}})))
+		patch := []byte(`{"status":{"conditions":[{"type":"Ready","status":"False","reason":"NodeNotReady"}]}}`)
+		patched, err := m.client.CoreV1().Pods(running.Namespace).Patch(t.Context(), running.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+		require.NoError(t, err)
+		require.Contains(t, fmt.Sprint(patched.Status.Conditions), "NodeNotReady")
+		m.remove(t, m.waitReady(t, patched))
+	})
 	t.Run("a known image's program sees its arguments, environment and volumes", func(t *testing.T) { m.testProgram(t) })
 	t.Run("a pod that may end ends", func(t *testing.T) {
 		job := m.create(t, pod("job", corev1.PodSpec{

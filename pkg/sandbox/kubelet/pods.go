@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -151,8 +152,12 @@ func (w *podWorker) run(ctx context.Context) {
 				w.report(ctx, w.runningStatus())
 			}
 		case pod := <-w.updates:
-			if pod.DeletionTimestamp == nil {
-				continue // nothing else of a pod's specification changes while it runs
+			if pod.DeletionTimestamp == nil { // nothing of a pod's specification changes while it runs
+				if running && isReady(pod.Status) != isReady(w.reported) {
+					w.reported = *pod.Status.DeepCopy()
+					w.report(ctx, w.runningStatus())
+				}
+				continue
 			}
 			stop()
 			<-started
@@ -289,6 +294,14 @@ func (w *podWorker) runningStatus() corev1.PodStatus {
 		corev1.ContainersReady: ready, corev1.PodReady: ready, corev1.PodScheduled: corev1.ConditionTrue,
 	})
 	return status
+}
+
+// isReady by its condition, which others write too: while a node is not Ready, the node lifecycle controller takes it from its pods, and
+// the kubelet gives it back.
+func isReady(status corev1.PodStatus) bool {
+	return slices.ContainsFunc(status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // phaseOf a pod: Running until all its containers have ended for good.
