@@ -10,8 +10,9 @@ import (
 	"github.com/dovetail-dev/dovetail/test/scenario"
 )
 
-// sizes that the Deployment web is grown to. The last one fits the nodes' CPUs and their max-pods, and not the addresses.
-var sizes = []int{150, 294}
+// sizes that the Deployment web is grown to. With the first, each zone has four nodes that take three ENIs each; the last one adds a fifth
+// node, which has the CPUs and the max-pods for its pods, and not the addresses.
+var sizes = []int{234, 294}
 
 // exhaust lets a Deployment grow until pods wait for addresses that the node subnets do not have.
 func (d *demo) exhaust(ctx context.Context) error {
@@ -43,6 +44,9 @@ func (d *demo) exhaust(ctx context.Context) error {
 		}
 		if err := d.sandbox.WaitRunning(ctx, d.web, d.printPods); err != nil {
 			return fmt.Errorf("waiting for the pods: %w", err)
+		}
+		if err := d.sandbox.WaitRoom(ctx, 2*eniAddresses); err != nil {
+			return err
 		}
 	}
 	stuck, err := d.sandbox.WaitStuck(ctx, d.web, d.printPods)

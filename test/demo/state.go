@@ -96,12 +96,14 @@ func (s state) perNode() float64 {
 	return float64(sum) / float64(max(n, 1))
 }
 
+// eniAddresses are what an ENI of these instance types takes.
+const eniAddresses = 15
+
 // check that addresses are what is short.
 func (s state) check() error {
 	var problems []error
 	for _, zone := range slices.Sorted(maps.Keys(s.room.Free)) {
-		// Fifteen: what another ENI of these instance types takes.
-		if free := s.room.Free[zone]; free >= 15 {
+		if free := s.room.Free[zone]; free >= eniAddresses {
 			problems = append(problems, fmt.Errorf("the node subnet of %s still has %d free addresses", zone, free))
 		}
 	}

@@ -62,6 +62,22 @@ func (s *Sandbox) NodeSubnets(ctx context.Context) (Room, error) {
 // Usable addresses of a subnet: AWS keeps five.
 func Usable(cidr netip.Prefix) int { return 1<<(32-cidr.Bits()) - 5 }
 
+// WaitRoom waits until no node subnet has so many free addresses: until aws-node has taken what it keeps warm.
+func (s *Sandbox) WaitRoom(ctx context.Context, free int) error {
+	return until(ctx, fmt.Sprintf("each node subnet has fewer than %d free addresses", free), func(ctx context.Context) error {
+		room, err := s.NodeSubnets(ctx)
+		if err != nil {
+			return err
+		}
+		for zone, left := range room.Free {
+			if left >= free {
+				return fmt.Errorf("that of %s has %d", zone, left)
+			}
+		}
+		return nil
+	})
+}
+
 // Scale sets the workload's replicas.
 func (s *Sandbox) Scale(ctx context.Context, workload Workload, replicas int) (Workload, error) {
 	deployment := &appsv1.Deployment{}
