@@ -137,7 +137,7 @@ func TestAMissingAgentIsSaidSo(t *testing.T) {
 	socket := filepath.Join(dir, "agent.sock")
 	_, err := status.Get(t.Context(), socket)
 	require.ErrorContains(t, err, "no node agent has run here")
-	require.ErrorContains(t, err, "exec dovetail-agent")
+	require.ErrorContains(t, err, "kubectl dovetail node status NODE")
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: socket})
 	require.NoError(t, err)
 	listener.SetUnlinkOnClose(false) // as one that was killed leaves it
