@@ -4,6 +4,7 @@ package iam_test
 
 import (
 	"go/types"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -26,7 +27,11 @@ var input = regexp.MustCompile(`^\*?github\.com/aws/aws-sdk-go-v2/service/([a-z0
 // its clients or of an interface over them.
 func calls(t *testing.T, program string) map[string][]string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", program).Output()
+	// As `make build` compiles: what that has left in the build cache is what is read here.
+	env := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -trimpath"))
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", program)
+	list.Env = env
+	out, err := list.Output()
 	require.NoError(t, err)
 	var paths []string
 	for line := range strings.Lines(string(out)) {
@@ -37,7 +42,7 @@ func calls(t *testing.T, program string) map[string][]string {
 	}
 	// Without NeedDeps the packages' own imports are read from the compiler's export data.
 	loaded, err := packages.Load(&packages.Config{
-		Mode: packages.NeedName | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedSyntax | packages.NeedImports, Context: t.Context(),
+		Mode: packages.NeedName | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedSyntax | packages.NeedImports, Context: t.Context(), Env: env,
 	}, paths...)
 	require.NoError(t, err)
 	found := map[string][]string{}
