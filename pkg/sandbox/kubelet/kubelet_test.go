@@ -162,9 +162,10 @@ func (m *machine) testHooks(t *testing.T) {
 	hook := func(command ...string) *corev1.Lifecycle {
 		return &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: command}}}
 	}
-	// The hook runs in the container: it is what writes this file.
+	// The hook runs in the container: it is what writes this file. It has the time that a busy machine may take to start it.
 	writer := m.waitReady(t, m.create(t, pod("writer", corev1.PodSpec{
-		HostNetwork: true, Containers: []corev1.Container{{
+		TerminationGracePeriodSeconds: ptr.To[int64](120),
+		HostNetwork:                   true, Containers: []corev1.Container{{
 			Name: "agent", Image: "registry.example/agent:v1", Args: []string{"serve", "127.0.0.1:0"},
 			Lifecycle: hook("/ko-app/agent", "write", "/host/last", "words"), VolumeMounts: []corev1.VolumeMount{{Name: "host", MountPath: "/host"}},
 		}},
@@ -313,7 +314,9 @@ func (m *machine) publishPool(t *testing.T) {
 // pod that is bound to the node by hand: its taint keeps the scheduler off.
 func pod(name string, spec corev1.PodSpec) *corev1.Pod {
 	spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
-	spec.TerminationGracePeriodSeconds = ptr.To[int64](5)
+	if spec.TerminationGracePeriodSeconds == nil {
+		spec.TerminationGracePeriodSeconds = ptr.To[int64](5)
+	}
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespaceDefault}, Spec: spec}
 }
 
