@@ -178,7 +178,7 @@ func (r *request) permit(name string, mutating bool, in any) error {
 	if r.who.role == nil {
 		return nil
 	}
-	a := &asking{r: r, action: "ec2:" + name}
+	a := &asking{r: r, action: "ec2:" + name, asked: map[string]bool{}}
 	if !mutating || !a.resources(in) {
 		a.add(a.action, "*", nil)
 	}
@@ -195,6 +195,7 @@ type asking struct {
 	r      *request
 	action string
 	asks   []ask
+	asked  map[string]bool // existing resources, by action and id
 }
 
 func (a *asking) add(action, resource string, fill func(keys map[string][]string)) {
@@ -205,9 +206,13 @@ func (a *asking) add(action, resource string, fill func(keys map[string][]string
 	a.asks = append(a.asks, ask{action: action, resource: resource, keys: keys})
 }
 
-// existing resources by their ids, with their tags. Of one that there is not EC2 says so, whatever the caller may do.
+// existing resources by their ids, with their tags, each once: a fleet names a subnet for every instance type. Of one that there is not EC2 says so, whatever the caller may do.
 func (a *asking) existing(action string, ids ...string) {
 	for _, id := range ids {
+		if a.asked[action+" "+id] {
+			continue
+		}
+		a.asked[action+" "+id] = true
 		if strings.HasPrefix(id, "ami-") {
 			a.add(action, "arn:aws:ec2:"+a.r.region+"::image/"+id, nil)
 			continue

@@ -25,14 +25,20 @@ type statement struct {
 	Action, Resource oneOrMore
 	Condition        map[string]map[string]oneOrMore
 
-	conditions []condition // of Condition
+	// What the members above match: a request is compared with every statement.
+	actions, resources []matcher
+	conditions         []condition
 }
+
+// matcher tells whether a value is one that a pattern means.
+type matcher func(value string) bool
 
 // condition is one key with one operator. All of a statement must hold.
 type condition struct {
 	operator operator
 	key      string
-	values   []string
+	values   []matcher
+	absent   bool // of Null: the key must not be there
 }
 
 // oneOrMore values: IAM takes a single one without brackets.
@@ -97,9 +103,14 @@ func parsePolicy(document string) (*policy, error) {
 				return nil, err
 			}
 			for key, values := range keys {
-				s.conditions = append(s.conditions, condition{o, key, values})
+				c := condition{operator: o, key: key, absent: slices.Contains(values, "true")}
+				if !o.null {
+					c.values = matchers(values, o.compare)
+				}
+				s.conditions = append(s.conditions, c)
 			}
 		}
+		s.actions, s.resources = matchers(s.Action, likeIgnoringCase), matchers(s.Resource, like)
 	}
 	return p, nil
 }
@@ -134,12 +145,20 @@ func allowed(policies []*policy, a ask) bool {
 }
 
 func (s statement) matches(a ask) bool {
-	action := func(pattern string) bool { return like(strings.ToLower(pattern), strings.ToLower(a.action)) }
-	resource := func(pattern string) bool { return like(pattern, a.resource) }
-	if !slices.ContainsFunc(s.Action, action) || !slices.ContainsFunc(s.Resource, resource) {
-		return false
+	return matchesAny(s.actions, a.action) && matchesAny(s.resources, a.resource) &&
+		!slices.ContainsFunc(s.conditions, func(c condition) bool { return !c.holds(a.values(c.key)) })
+}
+
+func matchers(patterns []string, compile func(pattern string) matcher) []matcher {
+	var all []matcher
+	for _, pattern := range patterns {
+		all = append(all, compile(pattern))
 	}
-	return !slices.ContainsFunc(s.conditions, func(c condition) bool { return !c.operator.holds(a.values(c.key), c.values) })
+	return all
+}
+
+func matchesAny(any []matcher, value string) bool {
+	return slices.ContainsFunc(any, func(m matcher) bool { return m(value) })
 }
 
 // values of a condition key; nil when the request does not have it. Names of keys know no case, names of tags do.
@@ -156,20 +175,24 @@ func (a ask) values(key string) []string {
 
 // operator of a condition.
 type operator struct {
-	compare  func(pattern, value string) bool
+	compare  func(pattern string) matcher
 	negated  bool   // holds when no value compares, and when there is none
 	set      string // ForAllValues, ForAnyValue or ""
 	ifExists bool
 	null     bool
 }
 
-var comparisons = map[string]func(pattern, value string) bool{
-	"StringEquals":           func(pattern, value string) bool { return pattern == value },
-	"StringEqualsIgnoreCase": strings.EqualFold,
+var comparisons = map[string]func(pattern string) matcher{
+	"StringEquals":           func(pattern string) matcher { return func(value string) bool { return pattern == value } },
+	"StringEqualsIgnoreCase": foldingCase,
 	"StringLike":             like,
 	"ArnEquals":              like,
 	"ArnLike":                like,
-	"Bool":                   strings.EqualFold,
+	"Bool":                   foldingCase,
+}
+
+func foldingCase(pattern string) matcher {
+	return func(value string) bool { return strings.EqualFold(pattern, value) }
 }
 
 func operatorOf(name string) (operator, error) {
@@ -192,13 +215,12 @@ func operatorOf(name string) (operator, error) {
 	return o, nil
 }
 
-func (o operator) holds(values, patterns []string) bool {
-	one := func(value string) bool {
-		return o.negated != slices.ContainsFunc(patterns, func(pattern string) bool { return o.compare(pattern, value) })
-	}
+func (c condition) holds(values []string) bool {
+	o := c.operator
+	one := func(value string) bool { return o.negated != matchesAny(c.values, value) }
 	switch {
 	case o.null:
-		return slices.Contains(patterns, "true") == (len(values) == 0)
+		return c.absent == (len(values) == 0)
 	case len(values) == 0:
 		return o.ifExists || o.negated || o.set == "ForAllValues"
 	case o.set == "ForAnyValue":
@@ -210,13 +232,14 @@ func (o operator) holds(values, patterns []string) bool {
 }
 
 // like matches with IAM's wildcards: * for any characters, ? for one.
-func like(pattern, value string) bool {
-	if !strings.ContainsAny(pattern, "*?") {
-		return pattern == value
-	}
+func like(pattern string) matcher {
 	quoted := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(pattern))
-	matched, err := regexp.MatchString("^(?s:"+quoted+")$", value)
-	return err == nil && matched
+	return regexp.MustCompile("^(?s:" + quoted + ")$").MatchString
+}
+
+func likeIgnoringCase(pattern string) matcher {
+	lower := like(strings.ToLower(pattern))
+	return func(value string) bool { return lower(strings.ToLower(value)) }
 }
 
 type rolePolicyInput struct{ RoleName, PolicyName, PolicyDocument *string }
