@@ -13,11 +13,17 @@ import (
 
 // fargateProfile of a cluster. Pods do not run on Fargate here: a profile is there to be read.
 type fargateProfile struct {
-	name, role string
-	subnets    []string
-	selectors  []fargateSelector
-	status     string // CREATING, ACTIVE, DELETING
-	tags       map[string]string
+	fargateSpec
+	status string // CREATING, ACTIVE, DELETING
+}
+
+// fargateSpec is what a profile is made of.
+type fargateSpec struct {
+	Name      string            `json:"fargateProfileName"`
+	Role      string            `json:"podExecutionRoleArn"`
+	Subnets   []string          `json:"subnets"`
+	Selectors []fargateSelector `json:"selectors"`
+	Tags      map[string]string `json:"tags"`
 }
 
 type fargateSelector struct {
@@ -33,23 +39,15 @@ const (
 )
 
 type createFargateProfile struct {
-	Name               string            `json:"fargateProfileName"`
-	Role               string            `json:"podExecutionRoleArn"`
-	Subnets            []string          `json:"subnets"`
-	Selectors          []fargateSelector `json:"selectors"`
-	ClientRequestToken string            `json:"clientRequestToken"`
-	Tags               map[string]string `json:"tags"`
+	fargateSpec
+	ClientRequestToken string `json:"clientRequestToken"`
 }
 
 type fargateDescription struct {
-	Name      string            `json:"fargateProfileName"`
-	ARN       string            `json:"fargateProfileArn"`
-	Cluster   string            `json:"clusterName"`
-	Role      string            `json:"podExecutionRoleArn"`
-	Subnets   []string          `json:"subnets"`
-	Selectors []fargateSelector `json:"selectors"`
-	Status    string            `json:"status"`
-	Tags      map[string]string `json:"tags"`
+	fargateSpec
+	ARN     string `json:"fargateProfileArn"`
+	Cluster string `json:"clusterName"`
+	Status  string `json:"status"`
 }
 
 type fargateReply struct {
@@ -57,9 +55,7 @@ type fargateReply struct {
 }
 
 func (c *Cloud) describeProfile(cluster string, p *fargateProfile) fargateReply {
-	return fargateReply{fargateDescription{
-		Name: p.name, ARN: c.arn("eks", "fargateprofile/"+cluster+"/"+p.name), Cluster: cluster, Role: p.role, Subnets: p.subnets, Selectors: p.selectors, Status: p.status, Tags: p.tags,
-	}}
+	return fargateReply{fargateDescription{fargateSpec: p.fargateSpec, ARN: c.arn("eks", "fargateprofile/"+cluster+"/"+p.Name), Cluster: cluster, Status: p.status}}
 }
 
 func (c *Cloud) createFargateProfile(cluster Cluster, body []byte) (any, error) {
@@ -72,7 +68,7 @@ func (c *Cloud) createFargateProfile(cluster Cluster, body []byte) (any, error) 
 	if err := c.checkProfile(cluster, in); err != nil {
 		return nil, err
 	}
-	p := &fargateProfile{name: in.Name, role: in.Role, subnets: in.Subnets, selectors: in.Selectors, status: "CREATING", tags: in.Tags}
+	p := &fargateProfile{fargateSpec: in.fargateSpec, status: "CREATING"}
 	c.fargate[cluster.Name] = append(c.fargate[cluster.Name], p)
 	reply := c.describeProfile(cluster.Name, p)
 	c.after(c.latency.Associate, func() {
@@ -97,7 +93,7 @@ func (c *Cloud) checkProfile(cluster Cluster, in createFargateProfile) error {
 		return clientError("InvalidParameterException", "A selector has a namespace, and at most %d labels", fargateLabels)
 	case len(in.Subnets) == 0:
 		return clientError("InvalidParameterException", "subnets are required")
-	case slices.ContainsFunc(profiles, func(p *fargateProfile) bool { return p.name == in.Name }):
+	case slices.ContainsFunc(profiles, func(p *fargateProfile) bool { return p.Name == in.Name }):
 		return statusError(http.StatusConflict, "ResourceInUseException", "A Fargate Profile already exists with this name in this cluster.")
 	case len(profiles) >= fargateProfiles:
 		return clientError("ResourceLimitExceededException", "Fargate profile limit exceeded")
@@ -125,7 +121,7 @@ func (c *Cloud) listFargateProfiles(cluster Cluster, query url.Values) (any, err
 	}
 	names := []string{}
 	for _, p := range c.fargate[cluster.Name] {
-		names = append(names, p.name)
+		names = append(names, p.Name)
 	}
 	var most *int32
 	if text := query.Get("maxResults"); text != "" {
@@ -149,7 +145,7 @@ func (c *Cloud) listFargateProfiles(cluster Cluster, query url.Values) (any, err
 
 func (c *Cloud) oneProfile(cluster Cluster, name string) (*fargateProfile, error) {
 	for _, p := range c.fargate[cluster.Name] {
-		if p.name == name {
+		if p.Name == name {
 			return p, nil
 		}
 	}

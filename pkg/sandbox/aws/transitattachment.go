@@ -26,6 +26,19 @@ func (a *transitAttachment) available() bool {
 	return a.state == ec2types.TransitGatewayAttachmentStateAvailable
 }
 
+// attribute for filters, of those that both ways to describe an attachment know.
+func (a *transitAttachment) attribute(name string) ([]string, bool) {
+	switch name {
+	case "transit-gateway-attachment-id":
+		return []string{a.id}, true
+	case "transit-gateway-id":
+		return []string{a.gateway.id}, true
+	case "state":
+		return []string{string(a.state)}, true
+	}
+	return nil, false
+}
+
 func (a *transitAttachment) over() bool {
 	return a.state == ec2types.TransitGatewayAttachmentStateDeleting || a.state == ec2types.TransitGatewayAttachmentStateDeleted
 }
@@ -148,16 +161,10 @@ func (r *request) describeTransitVPCAttachments(in *ec2.DescribeTransitGatewayVp
 	of := func(a *transitAttachment) attributes {
 		return func(name string) ([]string, bool) {
 			switch name {
-			case "transit-gateway-attachment-id":
-				return []string{a.id}, true
-			case "transit-gateway-id":
-				return []string{a.gateway.id}, true
 			case "vpc-id":
 				return []string{a.vpc.id}, true
-			case "state":
-				return []string{string(a.state)}, true
 			}
-			return nil, false
+			return a.attribute(name)
 		}
 	}
 	described, next, err := filterPage(attachments, in.Filters, of, r.describeTransitVPCAttachment, in.NextToken, in.MaxResults, 5, 1000)
@@ -186,25 +193,19 @@ func (r *request) describeTransitAttachments(in *ec2.DescribeTransitGatewayAttac
 	of := func(a *transitAttachment) attributes {
 		return func(name string) ([]string, bool) {
 			switch name {
-			case "transit-gateway-attachment-id":
-				return []string{a.id}, true
-			case "transit-gateway-id":
-				return []string{a.gateway.id}, true
 			case "transit-gateway-owner-id", "resource-owner-id":
 				return []string{r.account}, true
 			case "resource-id":
 				return []string{a.vpc.id}, true
 			case "resource-type":
 				return []string{string(ec2types.TransitGatewayAttachmentResourceTypeVpc)}, true
-			case "state":
-				return []string{string(a.state)}, true
 			case "association.transit-gateway-route-table-id":
 				if a.table == nil {
 					return nil, true
 				}
 				return []string{a.table.id}, true
 			}
-			return nil, false
+			return a.attribute(name)
 		}
 	}
 	described, next, err := filterPage(attachments, in.Filters, of, r.describeTransitAttachment, in.NextToken, in.MaxResults, 5, 1000)
