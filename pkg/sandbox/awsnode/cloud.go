@@ -91,11 +91,7 @@ func (c cloud) attach(ctx context.Context, id *string, index int32) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.EC2.ModifyNetworkInterfaceAttribute(ctx, &ec2.ModifyNetworkInterfaceAttributeInput{
-		NetworkInterfaceId: id,
-		Attachment:         &ec2types.NetworkInterfaceAttachmentChanges{AttachmentId: out.AttachmentId, DeleteOnTermination: aws.Bool(true)},
-	})
-	return err
+	return c.DeleteOnTermination(ctx, eni.ENI{ID: *id, AttachmentID: aws.ToString(out.AttachmentId)})
 }
 
 func freeIndex(enis []eni.ENI) int32 {
