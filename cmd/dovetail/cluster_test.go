@@ -165,5 +165,5 @@ func TestDoctorOnACluster(t *testing.T) {
 		out, err = run(t, "doctor")
 		require.Error(collect, err)
 		require.Contains(collect, out, "patch podnetworks/status")
-	}, 30*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 }

@@ -286,5 +286,5 @@ func (l *lines) await(t *testing.T, mention string) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		require.Contains(c, l.text.String(), mention)
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }

@@ -226,7 +226,7 @@ func TestAPlanForAnExhaustedVPC(t *testing.T) {
 				pods = append(pods, *out.Subnet.SubnetId)
 			}
 			return err == nil
-		}, 30*time.Second, 100*time.Millisecond, "the block associates")
+		}, time.Minute, 100*time.Millisecond, "the block associates")
 		require.NoError(t, c.Create(t.Context(), &eniconfig.ENIConfig{ObjectMeta: metav1.ObjectMeta{Name: zone}, Spec: eniconfig.ENIConfigSpec{Subnet: pods[i]}}))
 	}
 	report, err = e.plan()

@@ -57,7 +57,7 @@ func (e *exhausted) rich(c client.Client) {
 			},
 		}}})
 		return err == nil
-	}, 30*time.Second, 100*time.Millisecond, "the block associates")
+	}, time.Minute, 100*time.Millisecond, "the block associates")
 	group, err := e.api.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{VpcId: e.vpc, GroupName: awssdk.String("pods"), Description: awssdk.String("pods")})
 	require.NoError(e, err)
 	require.NoError(e, c.Create(ctx, &eniconfig.ENIConfig{ObjectMeta: metav1.ObjectMeta{Name: planZones[0]}, Spec: eniconfig.ENIConfigSpec{Subnet: *pods.Subnet.SubnetId, SecurityGroups: []string{*group.GroupId}}}))
@@ -84,12 +84,12 @@ func (e *exhausted) transitGateway(block string) {
 		require.Eventually(e, func() bool {
 			_, err := e.api.CreateTransitGatewayVpcAttachment(ctx, &ec2.CreateTransitGatewayVpcAttachmentInput{TransitGatewayId: gateway.TransitGateway.TransitGatewayId, VpcId: &vpc, SubnetIds: []string{subnet}})
 			return err == nil
-		}, 30*time.Second, 50*time.Millisecond, "the transit gateway is available")
+		}, time.Minute, 50*time.Millisecond, "the transit gateway is available")
 	}
 	require.Eventually(e, func() bool {
 		out, err := e.api.DescribeTransitGatewayAttachments(ctx, &ec2.DescribeTransitGatewayAttachmentsInput{Filters: []ec2types.Filter{{Name: awssdk.String("state"), Values: []string{"available"}}}})
 		return err == nil && len(out.TransitGatewayAttachments) == 2
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }
 
 // actions of AWS that a survey takes.
@@ -195,9 +195,9 @@ func withPartialRights(t *testing.T, config *rest.Config, c client.Client) {
 		require.NoError(t, c.Update(t.Context(), role))
 		require.Eventually(t, func() bool { // the authorizer learns of the rule
 			return denied(surveyed(t, planner, none)) == lo.Ternary(without == "", "", "not permitted: "+without)
-		}, 30*time.Second, 50*time.Millisecond, "without %q", without)
+		}, time.Minute, 50*time.Millisecond, "without %q", without)
 	}
 	role.Rules = nil
 	require.NoError(t, c.Update(t.Context(), role))
-	require.Eventually(t, func() bool { return strings.Count(denied(surveyed(t, planner, none)), ", ") == len(rules)-1 }, 30*time.Second, 50*time.Millisecond, "without any right")
+	require.Eventually(t, func() bool { return strings.Count(denied(surveyed(t, planner, none)), ", ") == len(rules)-1 }, time.Minute, 50*time.Millisecond, "without any right")
 }

@@ -145,7 +145,7 @@ func TestTheConditionStandsBesideTheKubelets(t *testing.T) {
 			_, ours = conditions(collect)
 			require.NotNil(collect, ours)
 			require.Equal(collect, c.Message, ours.Message)
-		}, 30*time.Second, 50*time.Millisecond)
+		}, time.Minute, 50*time.Millisecond)
 		return ours
 	}
 	first := written(supply{lacking: short(eni.Unauthorized, "the role lacks a right")}.condition())
@@ -162,7 +162,7 @@ func TestTheConditionStandsBesideTheKubelets(t *testing.T) {
 			node, err := get(ctx)
 			require.NoError(collect, err)
 			require.Equal(collect, value, node.Annotations[v1alpha1.AnnotationPodSubnetRefused])
-		}, 30*time.Second, 50*time.Millisecond)
+		}, time.Minute, 50*time.Millisecond)
 	}
 	refused("subnet=subnet-1,code=InsufficientCidrBlocks,at=2026-01-02T03:04:05Z")
 	_, ours := conditions(t)

@@ -88,7 +88,7 @@ func exercised(t *testing.T) *Agent {
 	}
 	require.Eventually(t, func() bool { // both calls and the series that is there from the start
 		return count(t, a, "dovetail_agent_cni_duration_seconds", `code="11"`) == 1 && count(t, a, "dovetail_agent_cni_duration_seconds", `verb="DEL"`) == 1
-	}, 30*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	return a
 }
 

@@ -30,7 +30,7 @@ import (
 )
 
 // deadline ends a test that hangs; it is no expectation.
-const deadline = time.Minute
+const deadline = 2 * time.Minute
 
 // dovetail runs the built command line, as a user does.
 func dovetail(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {

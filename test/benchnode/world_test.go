@@ -47,7 +47,7 @@ const (
 	// perCall is what each EC2 call takes, and what an interface takes to be attached.
 	perCall = 300 * time.Millisecond
 	// deadline ends a wait that would not end; it is no expectation.
-	deadline = time.Minute
+	deadline = 2 * time.Minute
 )
 
 // world is a simulated account whose VPC carries packets, and a real API server in it.

@@ -74,7 +74,7 @@ func newCluster(t *testing.T, podCIDR string) *cluster {
 		if assert.NoError(check, err) {
 			assert.Equal(check, ec2types.InstanceStateNameRunning, out.Reservations[0].Instances[0].State.Name)
 		}
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	c.world = &world{
 		t: t, rng: rand.New(rand.NewPCG(1, 7)), now: time.Unix(1e9, 0).UTC(),
 		leases: map[netip.Addr]bool{}, cooling: map[netip.Addr]time.Time{}, subnet: pods,
@@ -243,7 +243,7 @@ func TestAnENIThatSomebodyTookAwayIsNotSubtractedTwice(t *testing.T) {
 	require.EventuallyWithT(t, func(check *assert.CollectT) {
 		_, err := c.api.DeleteNetworkInterface(t.Context(), &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: aws.String(taken.ID)})
 		assert.NoError(check, err)
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	c.run(30 * time.Minute)
 	prefixes, _ := c.truth()
 	result, err := c.step()

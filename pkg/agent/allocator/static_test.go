@@ -44,7 +44,7 @@ func (c *cluster) launch(prefixes ...int32) (imds.Reader, string) {
 		if assert.NoError(check, err) {
 			assert.Equal(check, ec2types.InstanceStateNameRunning, out.Reservations[0].Instances[0].State.Name)
 		}
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	server := httptest.NewServer(c.cloud.IMDS(func(netip.Addr) (string, bool) { return id, true }))
 	c.t.Cleanup(server.Close)
 	c.t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.URL)
@@ -92,7 +92,7 @@ func TestAnENIThatIsAttachedLaterIsNotThePodsOnANodeOfStaticAllocation(t *testin
 		if assert.NoError(check, err) {
 			assert.Len(check, interfaces, 3)
 		}
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	again, err := allocator.Launched(t.Context(), metadata, dir, false, silent) // the next agent
 	require.NoError(t, err)
 	require.NoError(t, again.Refresh(t.Context()))

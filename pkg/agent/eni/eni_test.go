@@ -65,7 +65,7 @@ func newWorld(t *testing.T, podCIDR string) *world {
 		if assert.NoError(c, err) {
 			assert.Equal(c, ec2types.InstanceStateNameRunning, out.Reservations[0].Instances[0].State.Name)
 		}
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	w.client = &eni.Client{EC2: api, InstanceID: id, Cluster: "test"}
 	return w
 }
@@ -93,7 +93,7 @@ func TestCreateAttachesAnENIWithItsPrefixesThatListFindsAgain(t *testing.T) {
 		assert.True(c, enis[1].Ours)
 		assert.True(c, enis[1].DeleteOnTermination)
 		assert.ElementsMatch(c, append(created.Prefixes, more...), enis[1].Prefixes)
-	}, 5*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 
 	cidr, err := w.client.SubnetCIDR(t.Context(), w.podSubnet)
 	require.NoError(t, err)

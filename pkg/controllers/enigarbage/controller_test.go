@@ -87,7 +87,7 @@ func (w *world) await(id string, status ec2types.NetworkInterfaceStatus) {
 		if assert.NoError(c, err) {
 			assert.Equal(c, status, out.NetworkInterfaces[0].Status)
 		}
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func (w *world) exists(id string) bool {

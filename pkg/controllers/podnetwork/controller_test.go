@@ -483,7 +483,7 @@ func testWatches(w *world, config *rest.Config) {
 			network := &v1alpha1.PodNetwork{}
 			require.NoError(c, w.Get(w.Context(), client.ObjectKey{Name: "default"}, network))
 			require.Equal(c, status, network.StatusConditions().Root().Status)
-		}, 10*time.Second, 50*time.Millisecond)
+		}, time.Minute, 50*time.Millisecond)
 	}
 	becomes(metav1.ConditionTrue)
 	w.updateENIConfig("us-east-1b", func(s *eniconfig.ENIConfigSpec) { s.Subnet = "subnet-0123456789abcdef0" })
@@ -503,7 +503,7 @@ func testWatches(w *world, config *rest.Config) {
 		network := &v1alpha1.PodNetwork{}
 		require.NoError(c, w.Get(w.Context(), client.ObjectKey{Name: "default"}, network))
 		require.Less(c, network.Status.Zones[0].FreePrefixes, int32(508))
-	}, 10*time.Second, 50*time.Millisecond, "a reading shows at once, not a minute later")
+	}, 30*time.Second, 50*time.Millisecond, "a reading shows at once, not a minute later")
 }
 
 func testStatic(w *world) {

@@ -103,6 +103,6 @@ func TestTheClustersAddressFamilyIsReadFromTheCluster(t *testing.T) {
 			found, err := podnetwork.ClusterFamily(t.Context(), cluster)
 			require.NoError(c, err)
 			require.Equal(c, family, found)
-		}, 30*time.Second, 50*time.Millisecond)
+		}, time.Minute, 50*time.Millisecond)
 	}
 }

@@ -201,7 +201,7 @@ func (w *world) requireEvent(kind, name, reason, message string) {
 			}
 		}
 		return false
-	}, 10*time.Second, 50*time.Millisecond, "no event %s on %s %s: %s", reason, kind, name, message)
+	}, time.Minute, 50*time.Millisecond, "no event %s on %s %s: %s", reason, kind, name, message)
 }
 
 func eniConfig(name, subnet string, groups ...string) *eniconfig.ENIConfig {

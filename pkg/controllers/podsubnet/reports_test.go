@@ -40,7 +40,7 @@ func TestAPodSubnetThatHasRefusedANodeTakesNoFurtherNodes(t *testing.T) {
 	ctx := t.Context()
 	go func() { stopped <- m.Start(ctx) }()
 	t.Cleanup(func() { require.NoError(t, <-stopped) })
-	require.Eventually(t, func() bool { return v.calls.of("DescribeNetworkInterfaces") >= 2 }, 10*time.Second, time.Millisecond, "the controller's first reading")
+	require.Eventually(t, func() bool { return v.calls.of("DescribeNetworkInterfaces") >= 2 }, time.Minute, time.Millisecond, "the controller's first reading")
 
 	node := func(name, subnet string, at time.Time, labels map[string]string) *corev1.Node {
 		refusal := v1alpha1.PodSubnetRefusal{Subnet: subnet, Code: "InsufficientCidrBlocks", At: at}
@@ -55,12 +55,12 @@ func TestAPodSubnetThatHasRefusedANodeTakesNoFurtherNodes(t *testing.T) {
 		return func() bool { return reader.Ledger.Room(subnet).Refused == "InsufficientCidrBlocks" }
 	}
 	require.NoError(t, c.Create(t.Context(), node("refused", one, time.Now(), onNetwork)))
-	require.Eventually(t, refused(one), 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, refused(one), time.Minute, 10*time.Millisecond)
 	require.False(t, refused(two)(), "that node is on no pod network")
 	require.False(t, refused(three)(), "the reading knows better")
 
 	running := spoiled
 	running.Annotations[v1alpha1.AnnotationPodSubnetRefused] = v1alpha1.PodSubnetRefusal{Subnet: two, Code: "InsufficientCidrBlocks", At: time.Now()}.String()
 	require.NoError(t, c.Update(t.Context(), running))
-	require.Eventually(t, refused(two), 10*time.Second, 10*time.Millisecond, "a node that runs says it too")
+	require.Eventually(t, refused(two), time.Minute, 10*time.Millisecond, "a node that runs says it too")
 }

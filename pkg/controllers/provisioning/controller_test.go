@@ -327,8 +327,8 @@ func (w *world) peer(cidr string) {
 	require.Eventually(w, func() bool {
 		_, err := w.api.AcceptVpcPeeringConnection(w.Context(), &ec2.AcceptVpcPeeringConnectionInput{VpcPeeringConnectionId: peering.VpcPeeringConnection.VpcPeeringConnectionId})
 		return err == nil
-	}, 20*time.Second, 10*time.Millisecond)
-	require.Eventually(w, func() bool { return len(w.cloud.Snapshot().Peerings) == 1 }, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
+	require.Eventually(w, func() bool { return len(w.cloud.Snapshot().Peerings) == 1 }, time.Minute, 10*time.Millisecond)
 }
 
 func testAdoption(t *testing.T, config *rest.Config) {
@@ -480,7 +480,7 @@ func testDelete(t *testing.T, config *rest.Config) {
 	used := w.network().Status.Provision.Subnets[1].Subnet
 	eni, err := w.api.CreateNetworkInterface(t.Context(), &ec2.CreateNetworkInterfaceInput{SubnetId: &used})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return w.interfaces() == 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return w.interfaces() == 1 }, time.Minute, time.Millisecond)
 	foreign := w.subnet("us-east-1f", "100.64.128.0/20")
 
 	require.NoError(t, w.Delete(t.Context(), w.network()))

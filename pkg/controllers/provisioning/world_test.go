@@ -187,7 +187,7 @@ func (w *world) subnet(zone, cidr string) string {
 	require.EventuallyWithT(w, func(c *assert.CollectT) {
 		_, err := w.api.DescribeSubnets(w.Context(), &ec2.DescribeSubnetsInput{SubnetIds: []string{*out.Subnet.SubnetId}})
 		assert.NoError(c, err)
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	return *out.Subnet.SubnetId
 }
 
@@ -203,7 +203,7 @@ func (w *world) associate(cidr string) {
 	w.Helper()
 	_, err := w.api.AssociateVpcCidrBlock(w.Context(), &ec2.AssociateVpcCidrBlockInput{VpcId: &w.vpc, CidrBlock: &cidr})
 	require.NoError(w, err)
-	require.Eventually(w, func() bool { return slices.Contains(w.blocks(), cidr+" associated") }, 20*time.Second, time.Millisecond)
+	require.Eventually(w, func() bool { return slices.Contains(w.blocks(), cidr+" associated") }, time.Minute, time.Millisecond)
 }
 
 // nodeClass default launches in these zones, as upstream's controller finds their subnets.
@@ -369,5 +369,5 @@ func (w *world) awaitEvent(kind, reason string) {
 		list := &corev1.EventList{}
 		assert.NoError(c, w.List(w.Context(), list))
 		assert.True(c, slices.ContainsFunc(list.Items, func(e corev1.Event) bool { return e.Type == kind && e.Reason == reason }), "%s %s", kind, reason)
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 }

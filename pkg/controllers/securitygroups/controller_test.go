@@ -331,7 +331,7 @@ func testWatches(w *world, config *rest.Config) {
 
 	become := func(group string) {
 		w.Helper()
-		require.EventuallyWithT(w, func(c *assert.CollectT) { assert.Equal(c, []string{group}, w.groupsOf(id)) }, 20*time.Second, 50*time.Millisecond)
+		require.EventuallyWithT(w, func(c *assert.CollectT) { assert.Equal(c, []string{group}, w.groupsOf(id)) }, time.Minute, 50*time.Millisecond)
 	}
 	w.setGroups(w.second)
 	become(w.second)

@@ -134,7 +134,7 @@ func (w *world) createGroup(vpc, name string) string {
 	require.EventuallyWithT(w, func(c *assert.CollectT) {
 		_, err := w.api.DescribeSecurityGroups(w.Context(), &ec2.DescribeSecurityGroupsInput{GroupIds: []string{*out.GroupId}})
 		assert.NoError(c, err)
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	return *out.GroupId
 }
 
@@ -201,7 +201,7 @@ func (w *world) attached(instance string, index int32, tags map[string]string, g
 			NetworkInterfaceId: awssdk.String(id), InstanceId: awssdk.String(instance), DeviceIndex: awssdk.Int32(index),
 		})
 		assert.NoError(c, err)
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	w.await(id)
 	return id
 }
@@ -214,7 +214,7 @@ func (w *world) await(id string) {
 		if assert.Len(c, n, 1) {
 			assert.Equal(c, ec2types.NetworkInterfaceStatusInUse, n[0].Status)
 		}
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func (w *world) describe(id string) []ec2types.NetworkInterface {
@@ -275,5 +275,5 @@ func (w *world) requireWarnings(reason string) {
 		}
 		slices.Sort(kinds)
 		assert.Equal(c, []string{"ENIConfig", "PodNetwork"}, kinds)
-	}, 10*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 }

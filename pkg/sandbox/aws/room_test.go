@@ -137,7 +137,7 @@ func TestAReservationEndsAtItsDate(t *testing.T) {
 	require.Eventually(t, func() bool {
 		found, err := w.ec2.DescribeCapacityReservations(t.Context(), &ec2.DescribeCapacityReservationsInput{CapacityReservationIds: []string{id}})
 		return err == nil && found.CapacityReservations[0].State == ec2types.CapacityReservationStateExpired
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	in.EndDateType, in.ClientToken = ec2types.EndDateTypeUnlimited, nil
 	_, err = w.ec2.CreateCapacityReservation(t.Context(), in)
 	requireError(t, err, "InvalidParameterCombination", "end date")

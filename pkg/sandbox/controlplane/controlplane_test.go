@@ -46,7 +46,7 @@ func TestControllersTurnADeploymentIntoPods(t *testing.T) {
 			require.NotEmpty(c, pod.Status.Conditions)
 			require.Equal(c, corev1.PodReasonUnschedulable, pod.Status.Conditions[0].Reason)
 		}
-	}, 30*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 }
 
 func TestANodeMayOnlyChangeItself(t *testing.T) {
