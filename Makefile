@@ -127,9 +127,10 @@ $(KO):
 	GOBIN=$(BIN)/tools $(GO) install github.com/google/ko@$(KO_VERSION)
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code, CRDs and the simulator's lists; copy Karpenter's.
+generate: $(CONTROLLER_GEN) ## Regenerate deepcopy code, CRDs, their reference and the simulator's lists; copy Karpenter's.
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt crd paths=./pkg/apis/... output:crd:dir=charts/dovetail-crd/templates
 	hack/karpenter-crds.sh charts/dovetail-crd/templates
+	$(GO) run ./hack/reference
 	$(GO) test ./pkg/sandbox/aws -run TestTheListsOfFiltersAreCurrent -update
 	$(GO) test ./pkg/sandbox/aws -run TestTheTableOfFidelityIsCurrent -update
 	$(GO) test ./pkg/agent -run TestThePageOfTheAgentIsCurrent -update
