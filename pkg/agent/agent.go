@@ -112,6 +112,7 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	a.events = newRecorder(ctx, clientset, opts.NodeName)
 	a.kernel = &datapath.Keeper{
 		Pods: a.wiredPods, Log: log, LinksChanged: a.linksChanged, Repaired: a.metrics.repaired, Contested: a.contested, Failed: a.kernelFailed,
+		SysctlDir: opts.SysctlDir,
 	}
 	a.resume()
 	go a.keepKernel(ctx)

@@ -17,6 +17,7 @@ type Options struct {
 	ClusterName    string
 	StateDir       string
 	CNIConfDir     string
+	SysctlDir      string
 	MetricsAddress string
 	HealthAddress  string
 	MTU            int
@@ -52,6 +53,7 @@ func (o *Options) flags() *pflag.FlagSet {
 	flags.StringVar(&o.ClusterName, "cluster-name", "", "name of the EKS cluster, for the tags of ENIs (required)")
 	flags.StringVar(&o.StateDir, "state-dir", "/run/dovetail", "state that the CNI plugin shares")
 	flags.StringVar(&o.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the container runtime looks for CNI configurations")
+	flags.StringVar(&o.SysctlDir, "sysctl-dir", "/proc/sys/net", "the node's /proc/sys/net, writable: in a container without privileges that of /proc is not")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":61680", "where /metrics is served")
 	flags.StringVar(&o.HealthAddress, "health-address", ":61681", "where /healthz is served")
 	flags.IntVar(&o.MTU, "mtu", 9001, "MTU of ENIs and pods, 576 to 9001")

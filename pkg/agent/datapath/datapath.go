@@ -14,6 +14,7 @@
 package datapath
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -50,6 +51,9 @@ type State struct {
 	RandomPorts bool
 	// Pods that hold an address. The plugin wires them; what somebody else takes away of it comes back.
 	Pods []Pod
+	// SysctlDir is where the kernel's settings of networks are writable; /proc/sys/net where it is empty. It is of the program that
+	// writes, not of the node.
+	SysctlDir string `json:"-"`
 }
 
 // Pod on the node.
@@ -217,7 +221,7 @@ func (a *applier) sysctls() error {
 	}
 	for _, s := range wanted {
 		name, value := s.name, s.value
-		path := filepath.Join("/proc/sys/net", name)
+		path := filepath.Join(cmp.Or(a.state.SysctlDir, "/proc/sys/net"), name)
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("sysctl net/%s: %w", name, err)
@@ -226,7 +230,7 @@ func (a *applier) sysctls() error {
 			continue
 		}
 		if err := a.set(KindSysctl, "net/"+name+"="+value, func() error { return os.WriteFile(path, []byte(value), 0o644) }); err != nil {
-			return fmt.Errorf("sysctl net/%s=%s: the agent needs a writable /proc/sys (privileged): %w", name, value, err)
+			return fmt.Errorf("sysctl net/%s=%s: the agent needs the node's /proc/sys/net writable, at the path that --sysctl-dir (SYSCTL_DIR) names: %w", name, value, err)
 		}
 	}
 	return nil

@@ -36,6 +36,8 @@ type Keeper struct {
 	Contested func(Change)
 	// Failed is called when the kernel could not be made right.
 	Failed func(error)
+	// SysctlDir is State.SysctlDir of all states.
+	SysctlDir string
 	// Period of a look at everything when there are no events; 30 seconds where it is zero.
 	Period time.Duration
 
@@ -169,6 +171,7 @@ func (k *Keeper) contend(changes []Change) {
 }
 
 func (k *Keeper) withPods(s State) (State, error) {
+	s.SysctlDir = k.SysctlDir
 	if k.Pods == nil {
 		return s, nil
 	}

@@ -3,6 +3,7 @@
 package datapath_test
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,11 +69,19 @@ func TestASysctlComesBackWithoutAnEvent(t *testing.T) {
 func TestASysctlThatCannotBeWrittenIsReportedAndHoldsNothingUp(t *testing.T) {
 	state := node(t)
 	require.NoError(t, netns.Sysctl("ipv4/conf/eth0/rp_filter", "1"))
-	require.NoError(t, unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, "")) // in the tests' own mount namespace
+	// As in a container: /proc/sys is read-only, and the node's is mounted at another place. In the tests' own mount namespace.
+	nodes := t.TempDir()
+	require.NoError(t, unix.Mount("/proc/sys/net", nodes, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(nodes, unix.MNT_DETACH)) })
+	require.NoError(t, unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""))
 	t.Cleanup(func() { require.NoError(t, unix.Unmount("/proc/sys", unix.MNT_DETACH)) })
 	require.NoError(t, unix.Mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	changes, err := datapath.Apply(state)
 	require.ErrorIs(t, err, unix.EROFS)
-	require.ErrorContains(t, err, "sysctl net/ipv4/conf/eth0/rp_filter=2: the agent needs a writable /proc/sys (privileged)")
+	require.ErrorContains(t, err, "sysctl net/ipv4/conf/eth0/rp_filter=2: the agent needs the node's /proc/sys/net writable, at the path that --sysctl-dir (SYSCTL_DIR) names")
 	require.Contains(t, changes, datapath.Change{Kind: datapath.KindRule, Object: "1024: from all fwmark 0x80/0x80 lookup 254"})
+
+	k := &datapath.Keeper{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), SysctlDir: nodes}
+	require.NoError(t, k.Apply(state))
+	require.Equal(t, "2", sysctl(t, "ipv4/conf/eth0/rp_filter"))
 }
