@@ -41,7 +41,7 @@ func (r *release) buildImages(ctx context.Context) error {
 	for _, name := range r.images {
 		layout := filepath.Join(r.work, name)
 		env := r.environment(append(env, "KO_DOCKER_REPO=ghcr.io/dovetail-dev/dovetail/"+name)...)
-		if err := execute(ctx, env, r.ko, "build", "--push=false", "--bare", "--sbom=spdx", "--sbom-dir="+filepath.Join(r.work, name+"-sbom"),
+		if err := execute(ctx, env, r.ko, "build", "--push=false", "--bare", "--sbom=spdx", "--sbom-dir="+boms,
 			"--platform="+strings.Join(r.platforms, ","), "--oci-layout-path="+layout, "./cmd/"+name); err != nil {
 			return err
 		}
