@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,9 +19,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/utils/ptr"
@@ -89,11 +86,7 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, left.None(), left.String())
 		require.NoError(t, sandbox.Delete(ctx))
-		for _, chart := range []string{"dovetail", "dovetail-crd"} {
-			_, err := helm(ctx, "uninstall", chart, "--namespace", systemNamespace, "--wait")
-			require.NoError(t, err)
-		}
-		require.Empty(t, dovetailObjects(ctx, t))
+		uninstallCharts(ctx, t)
 	})
 	step(t, "nothing is left on the host when the sandbox ends", func(ctx context.Context, t *testing.T) {
 		require.NoError(t, sandbox.Down(ctx))
@@ -284,34 +277,6 @@ func agentImages(ctx context.Context, t *testing.T) (images []string) {
 	}
 	require.NotEmpty(t, images)
 	return images
-}
-
-// dovetailObjects lists what belongs to a release of the charts or is of a kind that they define.
-func dovetailObjects(ctx context.Context, t *testing.T) (left []string) {
-	discovered, err := client.Discovery().ServerPreferredResources()
-	require.NoError(t, err)
-	objects, err := dynamic.NewForConfig(config)
-	require.NoError(t, err)
-	for _, group := range discovered {
-		for _, domain := range []string{"dovetail.dev/", "karpenter.sh/", "karpenter.k8s.aws/", "crd.k8s.amazonaws.com/"} {
-			require.False(t, strings.HasPrefix(group.GroupVersion, domain), "the API group is still there: %s", group.GroupVersion)
-		}
-		version, err := schema.ParseGroupVersion(group.GroupVersion)
-		require.NoError(t, err)
-		for _, resource := range group.APIResources {
-			if !slices.Contains(resource.Verbs, "list") {
-				continue
-			}
-			list, err := objects.Resource(version.WithResource(resource.Name)).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance in (dovetail, dovetail-crd)"})
-			require.NoError(t, err)
-			for _, object := range list.Items {
-				if object.GetDeletionTimestamp() == nil && object.GetKind() != "ControllerRevision" {
-					left = append(left, object.GetKind()+" "+object.GetName())
-				}
-			}
-		}
-	}
-	return left
 }
 
 // kill ends the sandbox's first process as an out-of-memory killer would.
