@@ -77,7 +77,7 @@ func TestTheAgentRunsOnItsOwnNodesOnly(t *testing.T) {
 	}
 }
 
-func TestTheChartRefusesToInstallWithoutAClusterName(t *testing.T) {
+func TestTheChartSaysThatItNeedsAClusterName(t *testing.T) {
 	_, err := render(nil, charts.Dovetail)
-	require.ErrorContains(t, err, "clusterName")
+	require.ErrorContains(t, err, "settings.clusterName is required: give the name of the EKS cluster, --set settings.clusterName=NAME")
 }

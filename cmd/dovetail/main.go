@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dovetail-dev/dovetail/pkg/cli"
-	"github.com/dovetail-dev/dovetail/pkg/version"
 )
 
 func main() {
@@ -39,7 +38,6 @@ func newRootCommand() *cobra.Command {
 		Use:           "dovetail",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 		Short:         "Karpenter and the pod network, fitted to each other",
-		Version:       version.Get().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -53,7 +51,6 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newPlanCommand())
 	root.AddCommand(newMigrateCommand())
 	root.AddCommand(newRehearseCommand())
-	root.AddCommand(newVersionCommand())
 	cli.CompleteFlags(root)
 	return root
 }
