@@ -36,7 +36,11 @@ type Instance struct {
 type Reader struct{ client *imds.Client }
 
 // New returns a reader with the SDK's configuration.
-func New(cfg aws.Config) Reader { return Reader{imds.NewFromConfig(cfg)} }
+//
+// It never asks without a token: the SDK would fall back to version 1 of the service where somebody between refuses tokens.
+func New(cfg aws.Config) Reader {
+	return Reader{imds.NewFromConfig(cfg, func(o *imds.Options) { o.EnableFallback = aws.FalseTernary })}
+}
 
 // Instance reads the facts.
 func (r Reader) Instance(ctx context.Context) (Instance, error) {

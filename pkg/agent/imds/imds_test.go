@@ -38,6 +38,20 @@ func reader(t *testing.T, handler http.Handler) imds.Reader {
 	return imds.New(aws.Config{Region: "us-east-1", Retryer: func() aws.Retryer { return aws.NopRetryer{} }})
 }
 
+func TestNothingIsReadWithoutAToken(t *testing.T) {
+	asked := 0
+	_, err := reader(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/api/token") {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		asked++
+		_, _ = io.WriteString(w, `{"instanceId":"i-1","privateIp":"10.0.0.7"}`)
+	})).Instance(t.Context())
+	require.ErrorContains(t, err, "instance metadata service")
+	require.Zero(t, asked, "requests of version 1")
+}
+
 // FuzzAnswersAreReadOrRefused: what is read is complete, and nonsense is an error that names the service.
 func FuzzAnswersAreReadOrRefused(f *testing.F) {
 	document := `{"instanceId":"i-1","instanceType":"m5.large","availabilityZone":"us-east-1a","region":"us-east-1","privateIp":"10.0.0.7"}`
