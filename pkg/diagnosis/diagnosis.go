@@ -33,6 +33,8 @@ const (
 	CauseNodePoolNotReady Cause = "NodePoolNotReady"
 	// CauseNoNodePool: no NodePool makes a node that the pod accepts.
 	CauseNoNodePool Cause = "NoNodePool"
+	// CauseNoOffering: no instance type of the NodePools that fit has room for the pod and capacity in EC2, as far as Karpenter knows.
+	CauseNoOffering Cause = "NoOffering"
 	// CauseLaunchFails: a node was asked for, and EC2 or Karpenter refuses it.
 	CauseLaunchFails Cause = "LaunchFails"
 	// CauseEC2Throttled: EC2 takes no more requests now, and so there is no node, or no address on it.

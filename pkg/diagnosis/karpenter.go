@@ -30,6 +30,17 @@ func exhausted(message, pool string) bool {
 	})
 }
 
+// offeringWords are how Karpenter says that no instance type of a NodePool is left for a pod (pkg/controllers/provisioning/scheduling,
+// InstanceTypeFilterError): none that is large enough and that EC2 has not refused for want of capacity in the last three minutes.
+const offeringWords = "had a required offering"
+
+// noOffering tells whether an event of Karpenter's says that of a pool.
+func noOffering(message, pool string) bool {
+	return slices.ContainsFunc(strings.Split(message, ";"), func(part string) bool {
+		return strings.Contains(part, offeringWords) && strings.Contains(part, karpv1.NodePoolLabelKey+" In ["+pool+"]")
+	})
+}
+
 // limits of a pool, and how much of each is used.
 func limits(pool *karpv1.NodePool) string {
 	var text []string

@@ -255,6 +255,15 @@ func pools(fitting []karpv1.NodePool, s Situation) (found []Finding) {
 		if text != "" {
 			found = append(found, Finding{Cause: CauseNodePoolLimit, Object: object, Message: text, Fix: "raise spec.limits, or let Karpenter consolidate"})
 		}
+		if slices.ContainsFunc(s.Events, func(e corev1.Event) bool {
+			return e.Reason == failedScheduling && s.Now.Sub(cli.EventTime(&e)) < fresh && noOffering(e.Message, pool.Name)
+		}) {
+			found = append(found, Finding{
+				Cause: CauseNoOffering, Object: object, Reason: failedScheduling,
+				Message: "none of its instance types has room for the pod and capacity in EC2, where the pod may run",
+				Fix:     "what EC2 refused for want of capacity is tried again after three minutes; more instance types, zones or capacity types in its requirements help; when it lasts, compare the pod's requests with its instance types",
+			})
+		}
 	}
 	return found
 }

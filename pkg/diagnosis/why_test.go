@@ -197,6 +197,17 @@ func TestWhy(t *testing.T) {
 				event("FailedScheduling", `no instance type has enough resources (NodePool=pool); all available instance types exceed limits for nodepool (NodePool=other)`, time.Minute),
 			}}, diagnosis.CauseOther, "no instance type has enough",
 		},
+		"EC2 has had no capacity, says Karpenter": {
+			diagnosis.Situation{Pod: pod(), NodePools: []karpv1.NodePool{pool(nil, nil)}, Events: []corev1.Event{
+				event("FailedScheduling", `Failed to schedule pod, no instance type had enough resources or had a required offering, requirements=karpenter.sh/nodepool In [pool], topology.kubernetes.io/zone In [us-east-1a], resources={"pods":"2"}`, time.Minute),
+				event("FailedScheduling", "0/3 nodes are available", time.Second),
+			}}, diagnosis.CauseNoOffering, "none of its instance types has room for the pod and capacity in EC2",
+		},
+		"another pool's instance types": {
+			diagnosis.Situation{Pod: pod(), NodePools: []karpv1.NodePool{pool(nil, nil)}, Events: []corev1.Event{
+				event("FailedScheduling", `no instance type had enough resources or had a required offering, requirements=karpenter.sh/nodepool In [other]; incompatible requirements, karpenter.sh/nodepool In [pool]`, time.Minute),
+			}}, diagnosis.CauseOther, "no instance type had enough",
+		},
 		"EC2 throttles launches": {
 			diagnosis.Situation{
 				Pod: pod(), NodePools: []karpv1.NodePool{pool(nil, nil)},
