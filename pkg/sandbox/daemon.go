@@ -334,6 +334,10 @@ func (d *daemon) serveControl() error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(Status{Instances: d.machines.status(), Translations: translations}) // a client that is gone needs none
 	})
+	mux.HandleFunc("GET /account", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(d.cloud.Snapshot()) // a client that is gone needs none
+	})
 	mux.HandleFunc("POST /images", func(w http.ResponseWriter, r *http.Request) {
 		if err := d.load(r.Context(), r.FormValue("archive")); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

@@ -307,6 +307,12 @@ func (s *Sandbox) Status(ctx context.Context) (Status, error) {
 	return status, s.control(ctx, http.MethodGet, "/status", &status)
 }
 
+// Account is what there is in the simulated account, for who compares: no fault, latency or request bucket of its APIs is in the way.
+func (s *Sandbox) Account(ctx context.Context) (aws.Snapshot, error) {
+	var account aws.Snapshot
+	return account, s.control(ctx, http.MethodGet, "/account", &account)
+}
+
 // controlURL stands for the control socket in the requests of Sandbox.client.
 const controlURL = "http://sandbox"
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox"
+	simulator "github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/vpc"
@@ -98,6 +100,13 @@ func TestASandboxFromUpToDown(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, status.Instances, 1)
 	instance := status.Instances[0].ID
+	account, err := s.Account(t.Context())
+	require.NoError(t, err)
+	require.Len(t, account.Instances, 1)
+	require.Equal(t, instance, account.Instances[0].ID)
+	require.True(t, slices.ContainsFunc(account.Interfaces, func(i simulator.Interface) bool {
+		return i.Attachment != nil && i.Attachment.InstanceID == instance && i.Primary == account.Instances[0].PrivateIP
+	}), "addresses are what they were when they were sent")
 
 	t.Run("exec passes standard streams and the exit code", func(t *testing.T) {
 		out, errs, code := dovetail(t, "hello", "exec", "--dir", dir, "--", "sh", "-c", "cat; echo oops >&2; exit 7")
