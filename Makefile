@@ -36,11 +36,19 @@ fuzz: ## Fuzz every parser, each for FUZZTIME (a minute).
 	hack/fuzz.sh $(FUZZTIME) pkg
 
 .PHONY: test-long
-test-long: fuzz crash test-clients ## Run what takes too long for `make test` and .ci/run.
+test-long: fuzz crash test-clients soak-short ## Run what takes too long for `make test` and .ci/run.
 
 .PHONY: crash
 crash: build controlplane ## Kill the node agent 500 times, and plugins thousands of times, and look for what is lost or left.
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 60m -v -run Killed ./test/node -args -rounds 500 $(CRASH_FLAGS)
+
+.PHONY: soak
+soak: build controlplane ## Put a sandbox under random load and faults for half an hour, and check all along what must hold (SOAK_FLAGS=-seed=N replays).
+	$(GO) run ./test/soak -bin-dir $(BIN) $(SOAK_FLAGS)
+
+.PHONY: soak-short
+soak-short: SOAK_FLAGS := -duration 5m
+soak-short: soak
 
 .PHONY: build
 build: ## Build our binaries into bin/.

@@ -11,6 +11,7 @@
 //	                                       "ok ADDR" or "failed ADDR: why" for each
 //	netprobe get [-timeout 5s] [-ca BASE64] URL
 //	netprobe kernel                        print rules, routes and nftables, sorted, one fact a line
+//	netprobe machine                       print the addresses of a node's pods in the kernel, and the leases, as JSON
 //	netprobe pids NAME                     print the processes of this namespace that run the program NAME
 //	netprobe kill [-hold] NAME             send them SIGKILL, and with -hold whoever follows them
 //
@@ -64,8 +65,9 @@ var commands = map[string]command{
 		withTimeout(flags, s)
 		flags.StringVar(&s.ca, "ca", "", "PEM of the authority that signed the server's certificate, in base64")
 	}, "URL", get},
-	"kernel": {withoutFlags, "", printKernel},
-	"pids":   {withoutFlags, "NAME", printProcesses},
+	"kernel":  {withoutFlags, "", printKernel},
+	"machine": {withoutFlags, "", printMachine},
+	"pids":    {withoutFlags, "NAME", printProcesses},
 	"kill": {func(flags *flag.FlagSet, s *settings) {
 		flags.BoolVar(&s.hold, "hold", false, "go on until standard input ends")
 	}, "NAME", killProcesses},
@@ -92,11 +94,11 @@ func untilInputEnds(ctx context.Context) (context.Context, context.CancelFunc) {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("want listen, serve, dial, request, get, kernel, pids or kill")
+		return errors.New("want listen, serve, dial, request, get, kernel, machine, pids or kill")
 	}
 	verb, ok := commands[args[0]]
 	if !ok {
-		return fmt.Errorf("unknown command %q: want listen, serve, dial, request, get, kernel, pids or kill", args[0])
+		return fmt.Errorf("unknown command %q: want listen, serve, dial, request, get, kernel, machine, pids or kill", args[0])
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	var set settings
