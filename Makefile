@@ -7,7 +7,8 @@ export CGO_ENABLED ?= 0
 export GOFLAGS := $(strip $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)) -trimpath)
 export GOROOT := $(shell $(GO) env GOROOT)# tests that look for packages do not know it then
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X sigs.k8s.io/karpenter/pkg/operator.Version=$(VERSION)
+# The second is of Karpenter's metric karpenter_build_info and its user agent.
+LDFLAGS := -s -w -X github.com/dovetail-dev/dovetail/pkg/version.version=$(VERSION) -X sigs.k8s.io/karpenter/pkg/operator.Version=$(VERSION)
 
 CONTROLLER_GEN := $(BIN)/tools/controller-gen
 GOLANGCI_LINT := $(BIN)/tools/golangci-lint
@@ -81,6 +82,15 @@ $(BIN)/packages: hack/node/packages.sh
 .PHONY: images
 images: $(KO) ## Build images of our programs with ko, into bin/images.tar.
 	hack/images/build.sh $(KO) $(VERSION) $(BIN)
+
+# BASE is the images' base: .ko.yaml's, or none where no registry can be reached; what has none reaches no AWS API.
+.PHONY: release
+release: $(KO) ## Build what a release publishes into dist/: make release VERSION=v1.2.3 [BASE=none].
+	$(GO) run ./hack/release -version '$(VERSION)' -ko $(KO) -base '$(BASE)' $(RELEASE_FLAGS)
+
+.PHONY: reproducible
+reproducible: $(KO) ## Build the release twice, in two directories, the second time with an empty cache, and compare the checksums.
+	hack/release/reproducible.sh $(KO) -base '$(BASE)' $(RELEASE_FLAGS)
 
 .PHONY: e2e
 e2e: build controlplane node-programs images $(HELM) ## Install, run, upgrade and uninstall with Helm on real kubelets (needs root).

@@ -17,9 +17,13 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/agent"
 	"github.com/dovetail-dev/dovetail/pkg/agent/status"
+	"github.com/dovetail-dev/dovetail/pkg/version"
 )
 
 func main() {
+	if version.Asked(os.Args[1:], os.Stdout) {
+		return
+	}
 	if len(os.Args) > 1 && os.Args[1] == "status" {
 		command := status.NewCommand()
 		command.SetArgs(os.Args[2:])
@@ -44,7 +48,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	log.Info("starting", "options", fmt.Sprintf("%+v", opts))
+	log.Info("starting", "version", version.Get().String(), "options", fmt.Sprintf("%+v", opts))
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return fmt.Errorf("AWS configuration: %w", err)

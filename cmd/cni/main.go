@@ -12,9 +12,13 @@ import (
 	"path/filepath"
 
 	"github.com/dovetail-dev/dovetail/pkg/cni"
+	"github.com/dovetail-dev/dovetail/pkg/version"
 )
 
 func main() {
+	if version.Asked(os.Args[1:], os.Stdout) {
+		return
+	}
 	if len(os.Args) > 1 && os.Args[1] == "install" {
 		if err := install(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, "cni install:", err)

@@ -12,11 +12,16 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/operator"
+	"github.com/dovetail-dev/dovetail/pkg/version"
 )
 
 func main() {
+	if version.Asked(os.Args[1:], os.Stdout) {
+		return
+	}
 	apis.Register(scheme.Scheme)
 	ctx, core := coreoperator.NewOperator()
+	log.FromContext(ctx).Info("starting", "version", version.Get().String())
 	op, err := operator.New(ctx, core)
 	if err != nil {
 		log.FromContext(ctx).Error(err, "starting")

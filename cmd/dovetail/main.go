@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dovetail-dev/dovetail/pkg/cli"
+	"github.com/dovetail-dev/dovetail/pkg/version"
 )
 
 func main() {
@@ -38,6 +39,7 @@ func newRootCommand() *cobra.Command {
 		Use:           "dovetail",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 		Short:         "Karpenter and the pod network, fitted to each other",
+		Version:       version.Get().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -51,6 +53,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newPlanCommand())
 	root.AddCommand(newMigrateCommand())
 	root.AddCommand(newRehearseCommand())
+	root.AddCommand(newVersionCommand())
 	cli.CompleteFlags(root)
 	return root
 }

@@ -4,26 +4,16 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
+	"path/filepath"
 	"time"
 
-	awssdk "github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis"
 	"github.com/dovetail-dev/dovetail/pkg/cli"
 	"github.com/dovetail-dev/dovetail/pkg/rehearsal"
-	"github.com/dovetail-dev/dovetail/pkg/sandbox"
-	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws/instancetypes"
 )
 
 // rehearseOptions are the flags of `dovetail rehearse`.
@@ -35,7 +25,7 @@ type rehearseOptions struct {
 	dir             string
 	force           bool
 	timeout         time.Duration
-	sandbox         sandbox.Options
+	latency, binDir string
 }
 
 func newRehearseCommand() *cobra.Command {
@@ -64,8 +54,8 @@ machine. It exits with 2 when the migration does not complete, or leaves pods wi
 	flags.StringVar(&opts.dir, "write", "", "write what was read into this directory, for --from-dir, and rehearse nothing")
 	flags.BoolVar(&opts.force, "force", false, "let --write overwrite files")
 	flags.DurationVar(&opts.timeout, "timeout", 30*time.Minute, "when to give the migration up")
-	flags.StringVar(&opts.sandbox.Latency, "latency", "aws", "how long EC2 takes in the sandbox: aws, or fast, with which durations say nothing")
-	flags.StringVar(&opts.sandbox.BinDir, "bin-dir", ownDir(), "programs of the sandbox")
+	flags.StringVar(&opts.latency, "latency", "aws", "how long EC2 takes in the sandbox: aws, or fast, with which durations say nothing")
+	flags.StringVar(&opts.binDir, "bin-dir", ownDir(), "programs of the sandbox")
 	cmd.MarkFlagsOneRequired("from-cluster", "from-dir")
 	cmd.MarkFlagsMutuallyExclusive("from-cluster", "from-dir")
 	return cmd
@@ -122,48 +112,11 @@ func (o *rehearseOptions) read(ctx context.Context) (*rehearsal.Cluster, error) 
 	return rehearsal.FromCluster(ctx, rehearsal.Source{Cluster: c, AWS: cli.AWS})
 }
 
-// rehearse in a sandbox of its own, of which nothing stays.
-func (o *rehearseOptions) rehearse(ctx context.Context, progress io.Writer, params rehearsal.Params) (report rehearsal.Report, err error) {
-	if o.sandbox.Dir, err = os.MkdirTemp("", "dovetail-rehearsal-"); err != nil {
-		return report, err
-	}
-	o.sandbox.Kubelet, o.sandbox.Out = sandbox.Hollow, progress
-	s, err := sandbox.Up(ctx, o.sandbox)
+// ownDir is where the programs of the sandbox are, unless --bin-dir says so.
+func ownDir() string {
+	self, err := os.Executable()
 	if err != nil {
-		if ctx.Err() != nil {
-			return report, errors.Join(ctx.Err(), os.RemoveAll(o.sandbox.Dir))
-		}
-		return report, fmt.Errorf("starting a sandbox: %w", err)
+		return "."
 	}
-	defer func() {
-		// Also when it was interrupted.
-		downCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		err = errors.Join(err, s.Down(downCtx), os.RemoveAll(o.sandbox.Dir))
-	}()
-	config, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
-	if err != nil {
-		return report, err
-	}
-	config.QPS = -1 // the stage is ours alone
-	kube, err := client.New(config, client.Options{Scheme: scheme.Scheme})
-	if err != nil {
-		return report, err
-	}
-	params.Stage = rehearsal.Stage{
-		Kube: kube, ClusterName: sandbox.ClusterName, Role: sandbox.NodeRole, VPC: sandbox.VPCID, Latency: o.sandbox.Latency,
-		AWS: awssdk.Config{
-			Region: sandbox.Region, BaseEndpoint: awssdk.String(s.AWS), Credentials: credentials.NewStaticCredentialsProvider("sandbox", "sandbox", ""),
-			// A large VPC is built with more calls than EC2's request buckets hold.
-			Retryer: func() awssdk.Retryer {
-				return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.RateLimiter = 30, ratelimit.None })
-			},
-		},
-		Price: func(instanceType string) float64 {
-			price, _ := instancetypes.Price(instanceType)
-			return price
-		},
-		PricesFrom: "a list in this program, of " + sandbox.Region + ", on demand",
-	}
-	return rehearsal.Run(ctx, params)
+	return filepath.Dir(self)
 }

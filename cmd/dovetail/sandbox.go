@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package main
 
 import (
@@ -74,14 +76,6 @@ func addKubeletFlags(command *cobra.Command, opts *sandbox.Options) {
 	command.Flags().BoolVar(&opts.Bare, "bare", false, "leave Dovetail out: what EKS gives a new cluster, for installing the charts oneself")
 	command.Flags().StringVar(&opts.Values, "values", "", "file of values for the chart, as for helm install --values: feature gates, log level, ...")
 	command.Flags().StringSliceVar(&opts.Images, "images", nil, "archives of images for real kubelets (default BIN-DIR/images.tar)")
-}
-
-func ownDir() string {
-	self, err := os.Executable()
-	if err != nil {
-		return "."
-	}
-	return filepath.Dir(self)
 }
 
 func newEnvCommand(opts *sandbox.Options) *cobra.Command {

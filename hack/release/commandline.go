@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// buildCommandLine builds `dovetail` for each platform. As links in the archive it is a plugin of kubectl, and completes its names.
+func (r *release) buildCommandLine(ctx context.Context) error {
+	for _, platform := range r.cli {
+		system, arch, ok := strings.Cut(platform, "/")
+		if !ok {
+			return fmt.Errorf("%q is no platform", platform)
+		}
+		program := filepath.Join(r.work, "dovetail-"+system+"-"+arch)
+		if err := execute(ctx, r.environment("GOOS="+system, "GOARCH="+arch), "go", "build", "-ldflags", r.ldflags(), "-o", program, "./cmd/dovetail"); err != nil {
+			return err
+		}
+		binary, err := fileEntry("dovetail", program, 0o755)
+		if err != nil {
+			return err
+		}
+		licence, err := fileEntry("LICENSE", "LICENSE", 0o644)
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(r.out, fmt.Sprintf("dovetail_%s_%s_%s.tar.gz", r.version, system, arch))
+		if err := writeArchive(path, r.epoch, []entry{
+			licence, binary,
+			{name: "kubectl-dovetail", mode: 0o777, link: "dovetail"},
+			{name: "kubectl_complete-dovetail", mode: 0o777, link: "dovetail"},
+		}); err != nil {
+			return err
+		}
+		fmt.Println(path)
+	}
+	return nil
+}
