@@ -33,7 +33,7 @@ func TestUpstreamController(t *testing.T) {
 
 	check(t, "a machine's role signs the calls of the AWS CLI", u.machineRole)
 	check(t, "installation", func(t *testing.T) {
-		installUpstream(t, s, dir)
+		installUpstream(t, s, dir, "controller")
 		require.NoError(t, s.Remember(t.Context()))
 	})
 	profiles := c.words(t, "iam list-instance-profiles --query InstanceProfiles[].InstanceProfileName")

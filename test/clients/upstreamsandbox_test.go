@@ -25,10 +25,16 @@ const systemNamespace = "kube-system"
 // newUpstreamSandbox starts a cluster without Dovetail, as EKS gives it, in which the image named controller is upstream's.
 func newUpstreamSandbox(t *testing.T) (s *scenario.Sandbox, dir string) {
 	t.Helper()
+	return newBareSandbox(t, upstreamPrograms(t))
+}
+
+// newBareSandbox starts a cluster as EKS gives it, whose images are the programs of the folder, by name.
+func newBareSandbox(t *testing.T, programs string) (s *scenario.Sandbox, dir string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "dovetail-clients-")
 	require.NoError(t, err)
 	s, took, err := scenario.Up(t.Context(), scenario.Options{
-		Dir: dir, BinDir: upstreamPrograms(t), Examples: "testdata/upstream", UpFlags: []string{"--bare"},
+		Dir: dir, BinDir: programs, Examples: "testdata/upstream", UpFlags: []string{"--bare"},
 	})
 	down := func() error { // a daemon: it would outlive the test
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -90,8 +96,8 @@ func startNetwork(t *testing.T, s *scenario.Sandbox) {
 	})
 }
 
-// installUpstream installs upstream's charts with the values that this sandbox needs.
-func installUpstream(t *testing.T, s *scenario.Sandbox, dir string) {
+// installUpstream installs upstream's charts with the values that this sandbox needs, and an image.
+func installUpstream(t *testing.T, s *scenario.Sandbox, dir, image string) {
 	t.Helper()
 	printed, err := s.Dovetail(t.Context(), "values")
 	require.NoError(t, err)
@@ -107,7 +113,7 @@ func installUpstream(t *testing.T, s *scenario.Sandbox, dir string) {
 		},
 		"controller": map[string]any{
 			"env":   sandbox.Controller["env"],
-			"image": map[string]any{"repository": "sandbox.invalid/karpenter/controller", "tag": "upstream", "digest": ""},
+			"image": map[string]any{"repository": "sandbox.invalid/karpenter/" + image, "tag": "upstream", "digest": ""},
 		},
 	})
 	require.NoError(t, err)
