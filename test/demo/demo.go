@@ -27,6 +27,7 @@ type demo struct {
 	web, shop     scenario.Workload
 	before, after state
 	requests      *scenario.Requests
+	old           []string // instances of the nodes before
 
 	// Measured times.
 	up, moved, running, zero time.Duration
@@ -56,7 +57,7 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	// What is wrong with nodes or packets does not keep the demo from going on to show the rest.
-	problems := []error{within(ctx, probeDeadline, d.inspect)}
+	problems := []error{within(ctx, probeDeadline, d.inspect), within(ctx, goneDeadline, d.waitGone)}
 	problems = append(problems, within(ctx, zeroDeadline, d.scaleToZero))
 	d.numbers()
 	return errors.Join(problems...)
@@ -98,6 +99,15 @@ func twoOfEachZone(nodes []scenario.Node) []scenario.Node {
 	})
 }
 
+// waitGone waits until no old node is left.
+func (d *demo) waitGone(ctx context.Context) error {
+	if err := d.sandbox.WaitGone(ctx, d.old); err != nil {
+		return err
+	}
+	d.step("none of the %d old nodes is left", len(d.old))
+	return nil
+}
+
 // scaleToZero removes the pods and waits until nothing of what was launched for them is left.
 func (d *demo) scaleToZero(ctx context.Context) error {
 	d.step("scaling to zero")
@@ -129,7 +139,7 @@ func (d *demo) numbers() {
 	printNumbers(d.out, []number{
 		{"sandbox up", d.up, scenario.LimitUp},
 		{"all pods and nodes moved to the pod network", d.moved, 0},
-		{"60 more pods from pending to running", d.running, scenario.LimitRunning},
+		{fmt.Sprintf("%d more pods from pending to running", more), d.running, scenario.LimitRunning},
 		{"pods gone to nothing left", d.zero, 0},
 		{"whole demo", time.Since(d.started), scenario.LimitDemo},
 	})

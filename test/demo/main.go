@@ -26,6 +26,7 @@ const (
 	moveDeadline    = 8 * time.Minute
 	runDeadline     = 3 * time.Minute
 	probeDeadline   = 3 * time.Minute
+	goneDeadline    = 2 * time.Minute
 	zeroDeadline    = 4 * time.Minute
 	downDeadline    = time.Minute
 )
@@ -45,7 +46,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "\n✗ the demo failed: %v\n", err)
 		os.Exit(1)
 	}
-	fmt.Println("\n✓ all of it is as promised")
+	fmt.Println("\n✓ every check passes")
 }
 
 // inDirectory runs the demo in its state directory. A directory of the demo's own stays where something failed.

@@ -18,8 +18,7 @@ var declared = netip.MustParsePrefix("100.64.0.0/17")
 // move applies the PodNetwork, and a NodeMigration for the nodes that Karpenter does not own, and waits until all is over, while somebody
 // uses a Service.
 func (d *demo) move(ctx context.Context) (err error) {
-	old, err := d.sandbox.Instances(ctx)
-	if err != nil {
+	if d.old, err = d.sandbox.Instances(ctx); err != nil {
 		return err
 	}
 	if d.requests, err = d.sandbox.StartRequests(ctx, d.shop.Key); err != nil {
@@ -52,7 +51,7 @@ func (d *demo) move(ctx context.Context) (err error) {
 	}
 	d.step("applied NodeMigration/%s for the node group that Karpenter does not own", migration)
 	err = d.sandbox.WaitMoved(ctx, scenario.MoveParams{
-		PodNetwork: network, NodeMigration: migration, CIDR: declared, Old: old, Workloads: []scenario.Workload{d.web, d.shop},
+		PodNetwork: network, NodeMigration: migration, CIDR: declared, Workloads: []scenario.Workload{d.web, d.shop},
 	}, d.printMoving)
 	if err != nil {
 		return err
@@ -62,7 +61,7 @@ func (d *demo) move(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.step("all %d pods are in %s, and none of the %d old nodes is left; at the least %d pods of web were ready", d.web.Replicas+d.shop.Replicas, declared, len(old), fewest)
+	d.step("all %d pods are in %s, and the %d old nodes are replaced; at the least %d pods of web were ready", d.web.Replicas+d.shop.Replicas, declared, len(d.old), fewest)
 	if budget := d.web.Replicas * 3 / 4; fewest < budget {
 		return fmt.Errorf("only %d pods of web were ready at a time: its PodDisruptionBudget says %d", fewest, budget)
 	}
@@ -98,7 +97,8 @@ func (d *demo) endRequests() error {
 // more pods than there were addresses for.
 const more = 60
 
-// growOn lets the Deployment grow on, as it could not before, and compares the two states.
+// growOn lets the Deployment grow on, as it could not before, and compares the two states. The Node objects of the node group go meanwhile:
+// Kubernetes gives a node that says nothing more 40 seconds.
 func (d *demo) growOn(ctx context.Context) error {
 	start := time.Now()
 	var err error

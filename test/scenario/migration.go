@@ -5,8 +5,8 @@ package scenario
 import (
 	"context"
 	"fmt"
-	"slices"
 
+	"github.com/samber/lo"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpenter "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -61,14 +61,12 @@ func (s *Sandbox) Drifted(ctx context.Context) (found []string, err error) {
 // WaitGone waits until no Node is of one of these instances.
 func (s *Sandbox) WaitGone(ctx context.Context, instances []string) error {
 	return until(ctx, "replaced nodes are gone", func(ctx context.Context) error {
-		nodes, err := s.Nodes(ctx)
+		there, err := s.Instances(ctx)
 		if err != nil {
 			return err
 		}
-		for _, node := range nodes {
-			if slices.Contains(instances, node.InstanceID) {
-				return fmt.Errorf("node %s is still there", node.Name)
-			}
+		if left := lo.Intersect(instances, there); len(left) > 0 {
+			return fmt.Errorf("instances %v have nodes still", left)
 		}
 		return nil
 	})
