@@ -29,8 +29,9 @@ fi
 slow='/pkg/sandbox/vpc$|/test/node$|/pkg/cloudprovider$|/pkg/sandbox$|/pkg/sandbox/(aws|controlplane)$'
 all=$(go list ./... | grep -vE '/test/(e2e|install|clients|benchnode)$')
 mapfile -t packages < <(grep -E "$slow" <<<"$all" && grep -vE "$slow" <<<"$all")
+# The linters vet, tests too.
 # shellcheck disable=SC2086 # TEST_FLAGS is a list of flags
-go test -race -count=1 -timeout 20m -p "$((2 * $(nproc)))" ${TEST_FLAGS:-} "${packages[@]}"
+go test -race -vet=off -count=1 -timeout 20m -p "$((2 * $(nproc)))" ${TEST_FLAGS:-} "${packages[@]}"
 
 # The cluster of the end-to-end tests mostly waits: with what it leaves of the machine, what a node reads from others is fuzzed for
 # seconds (make fuzz takes longer), most of which goes into compiling it.
@@ -39,7 +40,7 @@ CGO_ENABLED=0 GOFLAGS="$GOFLAGS -trimpath" nice -n 19 hack/fuzz.sh 3s pkg/agent 
 fuzz=$!
 set +m
 # shellcheck disable=SC2086
-go test -race -count=1 -timeout 20m ${TEST_FLAGS:-} ./test/e2e
+go test -race -vet=off -count=1 -timeout 20m ${TEST_FLAGS:-} ./test/e2e
 status=0
 wait "$fuzz" || status=$?
 cat "$logs/fuzz"

@@ -44,9 +44,6 @@ type Situation struct {
 	PodNetworks []v1alpha1.PodNetwork
 }
 
-// fresh is the age up to which an event that is repeated while its cause lasts says how things are now.
-const fresh = 5 * time.Minute
-
 // throttledFix is all that a person can do.
 const throttledFix = "it is tried again by itself, with growing pauses; EC2 counts the requests of all programs of the account and Region"
 
@@ -121,7 +118,7 @@ func (s Situation) unbound() (found []Finding) {
 	}
 	fitting := s.fitting()
 	found = append(found, s.networks(fitting)...) // before what follows from it
-	if e := latest(s.Events, pendingpods.ReasonNoPodAddresses); e != nil && s.Now.Sub(cli.EventTime(e)) < fresh {
+	if e := latest(s.Events, pendingpods.ReasonNoPodAddresses); e != nil && s.Now.Sub(cli.EventTime(e)) < cli.EventFresh {
 		found = append(found, Finding{Cause: CauseNoPodAddresses, Reason: e.Reason, Message: e.Message, Fix: "kubectl dovetail capacity --map shows the pod subnets; more room: spec.provision.cidrs, another ENIConfig, a lower spec.maxPods.limit"})
 	}
 	found = append(found, s.launches(fitting)...)
@@ -248,7 +245,7 @@ func pools(fitting []karpv1.NodePool, s Situation) (found []Finding) {
 		}
 		text := s.limit(pool)
 		if text == "" && len(pool.Spec.Limits) > 0 && slices.ContainsFunc(s.Events, func(e corev1.Event) bool {
-			return e.Reason == failedScheduling && s.Now.Sub(cli.EventTime(&e)) < fresh && exhausted(e.Message, pool.Name)
+			return e.Reason == failedScheduling && s.Now.Sub(cli.EventTime(&e)) < cli.EventFresh && exhausted(e.Message, pool.Name)
 		}) {
 			text = "spec.limits have no room for any instance type that it may launch: " + limits(pool)
 		}
@@ -256,7 +253,7 @@ func pools(fitting []karpv1.NodePool, s Situation) (found []Finding) {
 			found = append(found, Finding{Cause: CauseNodePoolLimit, Object: object, Message: text, Fix: "raise spec.limits, or let Karpenter consolidate"})
 		}
 		if slices.ContainsFunc(s.Events, func(e corev1.Event) bool {
-			return e.Reason == failedScheduling && s.Now.Sub(cli.EventTime(&e)) < fresh && noOffering(e.Message, pool.Name)
+			return e.Reason == failedScheduling && s.Now.Sub(cli.EventTime(&e)) < cli.EventFresh && noOffering(e.Message, pool.Name)
 		}) {
 			found = append(found, Finding{
 				Cause: CauseNoOffering, Object: object, Reason: failedScheduling,

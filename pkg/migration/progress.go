@@ -24,9 +24,6 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
-// fresh is the age up to which an event that Karpenter repeats while its cause lasts says how things are now.
-const fresh = 5 * time.Minute
-
 // Progress of a cluster's nodes to its pod networks.
 type Progress struct {
 	Time time.Time `json:"time"`
@@ -193,7 +190,7 @@ func blocks(claims []karpv1.NodeClaim, events []corev1.Event, now time.Time) (fo
 	for i := range events {
 		e := &events[i]
 		object := e.InvolvedObject.Kind + "/" + e.InvolvedObject.Name
-		if !drifting[object] || now.Sub(cli.EventTime(e)) > fresh {
+		if !drifting[object] || now.Sub(cli.EventTime(e)) > cli.EventFresh {
 			continue
 		}
 		at := slices.IndexFunc(found, func(b DriftBlock) bool { return b.Message == e.Message })

@@ -110,45 +110,38 @@ func (c *Cluster) Add(object client.Object) bool {
 
 // Apply a change: its objects stand for those of the same name.
 func (c *Cluster) Apply(change *Cluster) {
-	c.NodePools = replaced(c.NodePools, change.NodePools, func(o *karpv1.NodePool) string { return o.Name })
-	c.NodeClasses = replaced(c.NodeClasses, change.NodeClasses, func(o *ec2nodeclass.EC2NodeClass) string { return o.Name })
-	c.ENIConfigs = replaced(c.ENIConfigs, change.ENIConfigs, func(o *eniconfig.ENIConfig) string { return o.Name })
-	c.PodNetworks = replaced(c.PodNetworks, change.PodNetworks, func(o *v1alpha1.PodNetwork) string { return o.Name })
-	c.NodeMigrations = replaced(c.NodeMigrations, change.NodeMigrations, func(o *v1alpha1.NodeMigration) string { return o.Name })
+	c.NodePools = replaced(c.NodePools, change.NodePools)
+	c.NodeClasses = replaced(c.NodeClasses, change.NodeClasses)
+	c.ENIConfigs = replaced(c.ENIConfigs, change.ENIConfigs)
+	c.PodNetworks = replaced(c.PodNetworks, change.PodNetworks)
+	c.NodeMigrations = replaced(c.NodeMigrations, change.NodeMigrations)
 }
 
-func replaced[T any](list, by []T, name func(*T) string) []T {
+// object is what *T is for the kinds of a Cluster.
+type object[T any] interface {
+	*T
+	client.Object
+}
+
+func replaced[T any, O object[T]](list, by []T) []T {
 	kept := slices.DeleteFunc(slices.Clone(list), func(old T) bool {
-		return slices.ContainsFunc(by, func(now T) bool { return name(&old) == name(&now) })
+		return slices.ContainsFunc(by, func(now T) bool { return O(&old).GetName() == O(&now).GetName() })
 	})
 	return append(kept, by...)
 }
 
 // Objects of the cluster but for its Nodes, in the order in which they can be created.
 func (c *Cluster) Objects() []client.Object {
-	var all []client.Object
-	for i := range c.PriorityClasses {
-		all = append(all, &c.PriorityClasses[i])
+	return slices.Concat(objects(c.PriorityClasses), objects(c.NodeClasses), objects(c.NodePools), objects(c.ENIConfigs),
+		objects(c.Budgets), objects(c.PodNetworks), objects(c.NodeMigrations), c.Workloads)
+}
+
+func objects[T any, O object[T]](list []T) []client.Object {
+	all := make([]client.Object, len(list))
+	for i := range list {
+		all[i] = O(&list[i])
 	}
-	for i := range c.NodeClasses {
-		all = append(all, &c.NodeClasses[i])
-	}
-	for i := range c.NodePools {
-		all = append(all, &c.NodePools[i])
-	}
-	for i := range c.ENIConfigs {
-		all = append(all, &c.ENIConfigs[i])
-	}
-	for i := range c.Budgets {
-		all = append(all, &c.Budgets[i])
-	}
-	for i := range c.PodNetworks {
-		all = append(all, &c.PodNetworks[i])
-	}
-	for i := range c.NodeMigrations {
-		all = append(all, &c.NodeMigrations[i])
-	}
-	return append(all, c.Workloads...)
+	return all
 }
 
 // Pods that the workloads have, those of DaemonSets as though each ran on every node.

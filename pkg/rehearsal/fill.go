@@ -8,6 +8,9 @@ import (
 	"slices"
 
 	"github.com/samber/lo"
+
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
+	"github.com/dovetail-dev/dovetail/pkg/provision"
 )
 
 // fewest CIDRs that cover exactly the same addresses.
@@ -18,7 +21,7 @@ func fewest(prefixes []netip.Prefix) []netip.Prefix {
 	})
 	var out []netip.Prefix
 	for _, p := range all {
-		if n := len(out); n > 0 && within(out[n-1], p) {
+		if n := len(out); n > 0 && provision.Contains(out[n-1], p) {
 			continue
 		}
 		out = append(out, p)
@@ -34,20 +37,17 @@ func fewest(prefixes []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// prefixBits of what ENIs get delegated.
-const prefixBits = 28
-
 // units that an ENI can hold: whole /28s, and the single addresses of the rest. AWS keeps the first four addresses of a subnet and
 // the last: a block with one of them cannot be delegated.
 func units(subnet netip.Prefix, taken []netip.Prefix) (singles []netip.Addr, prefixes []netip.Prefix) {
 	for _, p := range taken {
-		if p.Bits() >= prefixBits {
+		if p.Bits() >= podnetwork.BlockBits {
 			singles, prefixes = unitsOf(subnet, p, singles, prefixes)
 			continue
 		}
-		for block := netip.PrefixFrom(p.Addr(), prefixBits); p.Contains(block.Addr()); {
+		for block := netip.PrefixFrom(p.Addr(), podnetwork.BlockBits); p.Contains(block.Addr()); {
 			singles, prefixes = unitsOf(subnet, block, singles, prefixes)
-			if block = netip.PrefixFrom(last(block).Next(), prefixBits); !block.IsValid() {
+			if block = netip.PrefixFrom(last(block).Next(), podnetwork.BlockBits); !block.IsValid() {
 				break
 			}
 		}
@@ -56,7 +56,7 @@ func units(subnet netip.Prefix, taken []netip.Prefix) (singles []netip.Addr, pre
 }
 
 func unitsOf(subnet, p netip.Prefix, singles []netip.Addr, prefixes []netip.Prefix) ([]netip.Addr, []netip.Prefix) {
-	if p.Bits() == prefixBits && !slices.ContainsFunc(kept(subnet), p.Contains) {
+	if p.Bits() == podnetwork.BlockBits && !slices.ContainsFunc(kept(subnet), p.Contains) {
 		return singles, append(prefixes, p)
 	}
 	return append(singles, lo.Without(addresses(p), kept(subnet)...)...), prefixes

@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
+	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
+
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/cli"
 )
@@ -74,10 +76,6 @@ func podReady(pod *corev1.Pod) bool {
 	})
 }
 
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
 func (v *view) running() int {
 	return lo.CountBy(v.pods, func(p corev1.Pod) bool { return podReady(&p) })
 }
@@ -85,13 +83,13 @@ func (v *view) running() int {
 // waiting pods have no node.
 func (v *view) waiting() []corev1.Pod {
 	return lo.Filter(v.pods, func(p corev1.Pod, _ int) bool {
-		return p.Spec.NodeName == "" && p.DeletionTimestamp == nil && !ended(&p)
+		return p.Spec.NodeName == "" && p.DeletionTimestamp == nil && !podutils.IsTerminal(&p)
 	})
 }
 
 // starting pods have a node, and do not run yet.
 func (v *view) starting() int {
-	return lo.CountBy(v.pods, func(p corev1.Pod) bool { return p.Spec.NodeName != "" && !podReady(&p) && !ended(&p) })
+	return lo.CountBy(v.pods, func(p corev1.Pod) bool { return p.Spec.NodeName != "" && !podReady(&p) && !podutils.IsTerminal(&p) })
 }
 
 func initialized(claim *karpv1.NodeClaim) bool {

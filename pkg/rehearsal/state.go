@@ -17,6 +17,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/diagnosis"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
 // State of the cluster, before or after.
@@ -94,7 +95,7 @@ func (t *theater) use(ctx context.Context, v *view) ([]SubnetUse, error) {
 	aside := map[string]int{}
 	for _, network := range v.networks {
 		for _, zone := range network.Status.Zones {
-			aside[zone.Subnet] += int(zone.CommittedPrefixes)<<(32-prefixBits) + int(zone.CommittedAddresses)
+			aside[zone.Subnet] += int(zone.CommittedPrefixes)<<(32-podnetwork.BlockBits) + int(zone.CommittedAddresses)
 		}
 	}
 	var all []SubnetUse

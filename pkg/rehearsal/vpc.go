@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/samber/lo"
+
+	"github.com/dovetail-dev/dovetail/pkg/provision"
 )
 
 // VPC of a cluster, as far as it decides which addresses there are: the content of vpc.yaml.
@@ -100,7 +102,7 @@ func (v *VPC) check() error {
 			return fmt.Errorf("the VPC's subnet %s needs an id and a zone", s.CIDR)
 		case known[s.ID] != nil:
 			return fmt.Errorf("the VPC has two subnets %s", s.ID)
-		case !slices.ContainsFunc(v.CIDRs, func(c netip.Prefix) bool { return within(c, s.CIDR) }):
+		case !slices.ContainsFunc(v.CIDRs, func(c netip.Prefix) bool { return provision.Contains(c, s.CIDR) }):
 			return fmt.Errorf("subnet %s: its CIDR %s is in none of the VPC's, %v", s.ID, s.CIDR, v.CIDRs)
 		}
 		known[s.ID] = s
@@ -130,20 +132,16 @@ func (v *VPC) check() error {
 
 func (s *Subnet) check() error {
 	for _, taken := range s.Taken {
-		if !within(s.CIDR, taken) {
+		if !provision.Contains(s.CIDR, taken) {
 			return fmt.Errorf("subnet %s: taken %s is not in %s", s.ID, taken, s.CIDR)
 		}
 	}
 	for _, r := range s.Reservations {
-		if !within(s.CIDR, r.CIDR) || r.Type != "prefix" && r.Type != "explicit" {
+		if !provision.Contains(s.CIDR, r.CIDR) || r.Type != "prefix" && r.Type != "explicit" {
 			return fmt.Errorf("subnet %s: its reservation needs a CIDR in %s, not %s, and the type prefix or explicit, not %q", s.ID, s.CIDR, r.CIDR, r.Type)
 		}
 	}
 	return nil
-}
-
-func within(outer, inner netip.Prefix) bool {
-	return outer.IsValid() && inner.IsValid() && outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 }
 
 // zones of the subnets, sorted.

@@ -15,6 +15,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
 func cidrs(texts ...string) []netip.Prefix {
@@ -63,7 +64,7 @@ func TestASubnetIsFilledWithExactlyWhatIsTaken(t *testing.T) {
 				take(a)
 			}
 			for _, p := range f.prefixes {
-				require.Equal(t, prefixBits, p.Bits())
+				require.Equal(t, podnetwork.BlockBits, p.Bits())
 				for _, a := range addresses(p) {
 					take(a)
 				}

@@ -54,10 +54,6 @@ func readVPC(ctx context.Context, api *ec2.Client, known *plan.VPC, nodes map[st
 	return r.vpc, nil
 }
 
-func (r *vpcReader) here() []ec2types.Filter {
-	return []ec2types.Filter{{Name: aws.String("vpc-id"), Values: []string{r.vpc.ID}}}
-}
-
 func tagMap(tags []ec2types.Tag) map[string]string {
 	found := map[string]string{}
 	for _, tag := range tags {
@@ -70,7 +66,7 @@ func tagMap(tags []ec2types.Tag) map[string]string {
 }
 
 func (r *vpcReader) groups(ctx context.Context) error {
-	pages := ec2.NewDescribeSecurityGroupsPaginator(r.api, &ec2.DescribeSecurityGroupsInput{Filters: r.here()})
+	pages := ec2.NewDescribeSecurityGroupsPaginator(r.api, &ec2.DescribeSecurityGroupsInput{Filters: filter("vpc-id", r.vpc.ID)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -85,7 +81,7 @@ func (r *vpcReader) groups(ctx context.Context) error {
 
 // interfaces of nodes are what goes with them; all others stay.
 func (r *vpcReader) interfaces(ctx context.Context) error {
-	pages := ec2.NewDescribeNetworkInterfacesPaginator(r.api, &ec2.DescribeNetworkInterfacesInput{Filters: r.here(), MaxResults: aws.Int32(1000)})
+	pages := ec2.NewDescribeNetworkInterfacesPaginator(r.api, &ec2.DescribeNetworkInterfacesInput{Filters: filter("vpc-id", r.vpc.ID), MaxResults: aws.Int32(1000)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -141,7 +137,7 @@ func (r *vpcReader) hold(node string, held Holding) {
 }
 
 func (r *vpcReader) subnets(ctx context.Context) error {
-	pages := ec2.NewDescribeSubnetsPaginator(r.api, &ec2.DescribeSubnetsInput{Filters: r.here()})
+	pages := ec2.NewDescribeSubnetsPaginator(r.api, &ec2.DescribeSubnetsInput{Filters: filter("vpc-id", r.vpc.ID)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {

@@ -15,6 +15,8 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
+
 	"github.com/dovetail-dev/dovetail/pkg/vpccni"
 )
 
@@ -103,7 +105,7 @@ var makers = map[string]bool{"ReplicaSet": true, "StatefulSet": true, "DaemonSet
 
 // barePod is one that no controller here would make again.
 func (c *Cluster) barePod(meta metav1.ObjectMeta, owner *metav1.OwnerReference, o *corev1.Pod) client.Object {
-	if o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed || owner != nil && makers[owner.Kind] {
+	if podutils.IsTerminal(o) || owner != nil && makers[owner.Kind] {
 		return nil
 	}
 	if owner != nil {

@@ -23,6 +23,15 @@ import (
 // right is a verb on a resource for one of Dovetail's service accounts; Namespace is "" for all.
 type right struct{ Account, Namespace, Group, Resource, Verb string }
 
+// asRight takes get, list and watch for one right: what a client's cache reads, the library gets as it likes. Since Kubernetes 1.34 a
+// watch alone does.
+func asRight(verb string) string {
+	if slices.Contains([]string{"get", "list", "watch"}, verb) {
+		return "read"
+	}
+	return verb
+}
+
 func (r right) String() string {
 	resource := r.Resource
 	if r.Group != "" {
@@ -36,7 +45,7 @@ func (r right) String() string {
 }
 
 // UnusedRights returns what the chart's roles allow and nobody has asked the API server for since the sandbox is up, as "controller:
-// patch nodes".
+// patch nodes"; to get, list or watch is to read.
 func (s *Sandbox) UnusedRights(ctx context.Context) ([]string, error) {
 	used, err := s.usedRights()
 	if err != nil {
@@ -56,14 +65,8 @@ func (s *Sandbox) UnusedRights(ctx context.Context) ([]string, error) {
 	return slices.Compact(unused), nil
 }
 
-// reads are one right: what a client's cache reads, the library gets as it likes. Since Kubernetes 1.34 a watch alone does.
-var reads = []string{"get", "list", "watch"}
-
 // covers tells whether a request is one that the right allows.
 func (r right) covers(request right) bool {
-	if slices.Contains(reads, r.Verb) && slices.Contains(reads, request.Verb) {
-		request.Verb = r.Verb
-	}
 	if r.Namespace == "" {
 		request.Namespace = ""
 	}
@@ -90,7 +93,7 @@ func (s *Sandbox) usedRights() ([]right, error) {
 			if o.Subresource != "" {
 				resource += "/" + o.Subresource
 			}
-			used[right{strings.TrimPrefix(event.User.Username, sandbox.ServiceAccountPrefix), o.Namespace, o.APIGroup, resource, event.Verb}] = true
+			used[right{strings.TrimPrefix(event.User.Username, sandbox.ServiceAccountPrefix), o.Namespace, o.APIGroup, resource, asRight(event.Verb)}] = true
 		}
 	}
 	var list []right
@@ -147,7 +150,7 @@ func rightsOf(account, namespace string, rules []rbacv1.PolicyRule) (rights []ri
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
 				for _, verb := range rule.Verbs {
-					rights = append(rights, right{account, namespace, group, resource, verb})
+					rights = append(rights, right{account, namespace, group, resource, asRight(verb)})
 				}
 			}
 		}
