@@ -28,7 +28,7 @@ import (
 var podRange = netip.MustParsePrefix("100.64.0.0/16")
 
 // TestTheReadmesStepsInstallDovetail runs the steps of the README as they stand there, on a cluster as EKS hands it over: with aws-node, and
-// without a pod subnet. Step 1 is not among them: the simulated account has the roles, and no CloudFormation.
+// without a pod subnet, and then what the page of symptoms tells to look at. Step 1 is not among them: the simulated account has the roles, and no CloudFormation.
 func TestTheReadmesStepsInstallDovetail(t *testing.T) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {
@@ -43,6 +43,7 @@ func TestTheReadmesStepsInstallDovetail(t *testing.T) {
 		require.NoError(t, installVPCCNI(ctx))
 	})
 	started := time.Now()
+	var pod *corev1.Pod
 	step(t, "the README's commands succeed", func(ctx context.Context, t *testing.T) {
 		blocks, err := docs.Blocks("../..", "README.md")
 		require.NoError(t, err)
@@ -69,8 +70,22 @@ func TestTheReadmesStepsInstallDovetail(t *testing.T) {
 		for _, pod := range pods.Items {
 			require.True(t, podRange.Contains(netip.MustParseAddr(pod.Status.PodIP)), "%s has %s", pod.Name, pod.Status.PodIP)
 		}
-		out, err := shell(ctx, work, "kubectl dovetail doctor")
-		require.NoError(t, err, out)
+		pod = &pods.Items[0]
+	})
+	step(t, "the commands of docs/troubleshooting.md succeed", func(ctx context.Context, t *testing.T) {
+		blocks, err := docs.Blocks("../..", "docs/troubleshooting.md")
+		require.NoError(t, err)
+		names := strings.NewReplacer(" POD", " "+pod.Name, " NODE", " "+pod.Spec.NodeName, " NAME", " default")
+		ran := 0
+		for _, block := range blocks {
+			if block.Mark != "run" {
+				continue
+			}
+			ran++
+			out, err := shell(ctx, work, names.Replace(block.Script()))
+			require.NoError(t, err, "docs/troubleshooting.md:%d\n%s\n%s", block.Line, block.Text, out)
+		}
+		require.Equal(t, 6, ran)
 	})
 }
 
@@ -81,7 +96,7 @@ func prepare(ctx context.Context, t *testing.T, work, kubectl string) {
 	require.NoError(t, os.Mkdir(filepath.Join(work, "path"), 0o700))
 	for name, target := range map[string]string{
 		"charts": absolute("../../charts"), "examples": absolute("../../examples"), "path/kubectl": kubectl,
-		"path/helm": filepath.Join(binDir, "tools", "helm"), "path/kubectl-dovetail": filepath.Join(binDir, "dovetail"),
+		"bin": binDir, "path/helm": filepath.Join(binDir, "tools", "helm"), "path/kubectl-dovetail": filepath.Join(binDir, "dovetail"),
 	} {
 		require.NoError(t, os.Symlink(target, filepath.Join(work, name)))
 	}
