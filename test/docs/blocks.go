@@ -25,7 +25,7 @@ type Block struct {
 
 // Pages with commands for users, from the root of the repository.
 func Pages(root string) ([]string, error) {
-	pages := []string{"README.md", "iam/README.md"}
+	pages := []string{"README.md", "iam/README.md", "charts/dovetail/README.md", "charts/dovetail-crd/README.md", "test/README.md", "pkg/sandbox/README.md"}
 	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".md") {
 			page, err := filepath.Rel(root, path)
