@@ -18,6 +18,8 @@ CONTROLLER_GEN_VERSION := v0.20.1
 GOLANGCI_LINT_VERSION := v2.15.0
 KO_VERSION := v0.19.1
 HELM_VERSION := v3.20.2
+GOVULNCHECK := $(BIN)/tools/govulncheck
+GOVULNCHECK_VERSION := v1.3.0
 
 .PHONY: help
 help: ## Say what each target does.
@@ -92,6 +94,14 @@ release: $(KO) ## Build what a release publishes into dist/: make release VERSIO
 reproducible: $(KO) ## Build the release twice, in two directories, the second time with an empty cache, and compare the checksums.
 	hack/release/reproducible.sh $(KO) -base '$(BASE)' $(RELEASE_FLAGS)
 
+.PHONY: licenses
+licenses: ## Find the licence of everything that is published, and fail where one is not allowed.
+	cd hack/licenses && $(GO) run . ../..
+
+.PHONY: vulncheck
+vulncheck: $(GOVULNCHECK) ## Look for known vulnerabilities in what our programs call: docs/dependencies.md says what each exit status means.
+	hack/vulncheck.sh $(GOVULNCHECK)
+
 .PHONY: e2e
 e2e: build controlplane node-programs images $(HELM) ## Install, run, upgrade and uninstall with Helm on real kubelets (needs root).
 	hack/images/build.sh $(KO) $(VERSION)-next $(BIN)/next
@@ -140,6 +150,9 @@ scale: build controlplane ## Measure a thousand nodes and ten thousand pods that
 
 $(HELM):
 	GOBIN=$(BIN)/tools $(GO) install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
+$(GOVULNCHECK):
+	GOBIN=$(BIN)/tools $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 
 $(KO):
 	GOBIN=$(BIN)/tools $(GO) install github.com/google/ko@$(KO_VERSION)

@@ -1,0 +1,6 @@
+// The check of licences is a module of its own: what it needs, Dovetail does not.
+module github.com/dovetail-dev/dovetail/hack/licenses
+
+go 1.26.6
+
+require github.com/google/licensecheck v0.3.1
