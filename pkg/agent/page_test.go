@@ -225,3 +225,13 @@ func TestThePageExplainsEveryReason(t *testing.T) {
 	}
 	require.Greater(t, found, 15)
 }
+
+func TestThePageOfThePluginHasItsConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, writeConfList(dir, cni.DefaultStateDir))
+	written, err := os.ReadFile(filepath.Join(dir, "10-dovetail.conflist"))
+	require.NoError(t, err)
+	content, err := os.ReadFile("../../docs/cni.md")
+	require.NoError(t, err)
+	require.Contains(t, string(content), "```json\n"+string(written)+"```")
+}
