@@ -16,6 +16,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{- define "dovetail.image" -}}
 {{ .root.Values.images.registry }}/{{ .name }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{- with index .root.Values.images.digests .name }}@{{ . }}{{ end }}
 {{- end }}
 
 {{- define "dovetail.serviceAccount" -}}
