@@ -18,8 +18,14 @@ type Call struct {
 	Stdin string
 }
 
-// programs that scripts may call. Nothing else is in the PATH.
-var programs = []string{"dovetail", "kubectl", "helm", "aws", "make", "jq", "sed", "tcpdump", "xdg-open", "cat", "git", "go"}
+// programs that scripts may call. Nothing else is in the PATH: a misspelt one is an error. A page with another program adds it here.
+var programs = []string{
+	"dovetail", "kubectl", "helm", "aws", "make",
+	"cat", "git", "go", "jq", "sed", "sha256sum", "skopeo", "tcpdump", "xdg-open",
+}
+
+// stay lets a script change to folders that are not there.
+const stay = "cd() { :; }\n"
 
 // recorder stands in the place of a program: it writes down how it was called, in files that sort by the order of the calls.
 const recorder = `#!/bin/bash
@@ -43,11 +49,11 @@ func Record(ctx context.Context, script, dir string) ([]Call, error) {
 			return nil, err
 		}
 	}
-	cmd := exec.CommandContext(ctx, "/bin/bash", "--noprofile", "--norc", "-e", "-c", script)
+	cmd := exec.CommandContext(ctx, "/bin/bash", "--noprofile", "--norc", "-e", "-c", stay+script)
 	cmd.Dir = dir // bin/dovetail is there too
 	cmd.Env = []string{"PATH=" + bin, "CALLS=" + calls, "CLUSTER_NAME=CLUSTER", "CLUSTER=CLUSTER"}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, out)
+		return nil, fmt.Errorf("bash: %w: %s(programs are listed in test/docs/record.go)", err, out)
 	}
 	return read(calls)
 }
