@@ -293,7 +293,7 @@ func TestASubnetWithoutAPrefixGivesAddressesAndThenPrefixesAgain(t *testing.T) {
 	require.Equal(t, c.subnet, c.refused.Subnet)
 	require.Equal(t, "InsufficientCidrBlocks", c.refused.Code, "of EC2, though the node has addresses")
 	require.False(t, c.refused.At.After(c.now))
-	require.Equal(t, []int{0, 18}, []int{prefixes, singles}, "all that two ENIs hold, on the way to 4 and 16 warm ones")
+	require.Equal(t, []int{0, 17}, []int{prefixes, singles}, "all that two ENIs hold but for a /28's slot, on the way to 4 and 16 warm ones")
 	require.NoError(t, c.cloud.RemoveFault(fault))
 	c.run(2 * time.Hour)
 	prefixes, _ = c.sizes()
@@ -302,6 +302,24 @@ func TestASubnetWithoutAPrefixGivesAddressesAndThenPrefixesAgain(t *testing.T) {
 	c.run(time.Hour)
 	prefixes, singles = c.sizes()
 	require.Equal(t, []int{1, 2}, []int{prefixes, singles}, "the pods' addresses, and a warm prefix")
+}
+
+// TestPodsThatTookAllSingleAddressesDoNotKeepTheNextOneFromAPrefix: pods do not give their addresses back, so that the slots which they
+// hold are lost to prefixes for as long as they live.
+func TestPodsThatTookAllSingleAddressesDoNotKeepTheNextOneFromAPrefix(t *testing.T) {
+	c := newCluster(t, "10.0.1.0/24")
+	fault := c.fault(simulator.Fault{Subnet: &simulator.SubnetFault{ID: c.subnet, Mode: simulator.FragmentSubnet, Leave: 60}})
+	c.waiting = 19 // two ENIs have 18 slots
+	c.run(time.Minute)
+	require.Equal(t, eni.NoFreePrefix, eni.Classify(c.lastErr), "%v", c.lastErr)
+	require.ErrorContains(t, c.lastErr, "their last free slot is kept for a /28")
+	require.Equal(t, 2, c.waiting)
+	require.NoError(t, c.cloud.RemoveFault(fault))
+	c.run(10 * time.Minute)
+	require.NoError(t, c.lastErr)
+	require.Zero(t, c.waiting)
+	prefixes, singles := c.sizes()
+	require.Equal(t, []int{1, 17}, []int{prefixes, singles})
 }
 
 func TestAFullSubnetIsAskedForFewerAndThenSaysSo(t *testing.T) {

@@ -287,7 +287,7 @@ func (w *world) invariants() {
 
 // calm checks a node whose demand has been steady for long, in a cloud without trouble.
 func (w *world) calm() {
-	own, slotsLeft, total := 0, false, 0
+	own, slots, blocks, total := 0, 0, 0, 0
 	var all []netip.Prefix
 	for _, e := range w.model.enis {
 		switch {
@@ -301,8 +301,9 @@ func (w *world) calm() {
 		own++
 		all = append(all, e.Prefixes...)
 		space := w.model.subnets[e.Subnet]
-		if len(e.Prefixes) < w.model.slots && len(space.freeAddresses()) > 0 {
-			slotsLeft = true
+		if left := w.model.slots - len(e.Prefixes); left > 0 && len(space.freeAddresses()) > 0 {
+			slots += left
+			blocks += len(space.freeBlocks())
 		}
 	}
 	total = pool.Addresses(all)
@@ -312,7 +313,14 @@ func (w *world) calm() {
 	if !slices.Equal(all, published) {
 		w.failf("lost: EC2 has %v, published are %v", all, published)
 	}
-	more := slotsLeft || (w.model.attachedCount() < w.limitOfENIs() && len(w.model.subnets[w.subnet].freeAddresses()) > 1)
+	if w.model.attachedCount() < w.limitOfENIs() && len(w.model.subnets[w.subnet].freeAddresses()) > 1 {
+		slots += w.model.slots
+		blocks += len(w.model.subnets[w.subnet].freeBlocks())
+	}
+	more := slots > 0
+	if w.demand.Prefixes && blocks == 0 {
+		more = slots > 1 // the last one waits for a /28
+	}
 	available := total - len(w.leases)
 	target := w.target()
 	low := available < target || total < w.demand.Targets.MinimumIP

@@ -179,10 +179,31 @@ func (in Input) grow(unit Unit) (Plan, bool) {
 		units = in.withinMaxPods(room, max(units, 1), unit)
 	}
 	plan.Count = min(units, room)
+	if unit == SingleAddress {
+		plan.Count = min(plan.Count, in.slotsLeft()-in.kept())
+	}
 	if in.Most > 0 {
 		plan.Count = min(plan.Count, in.Most)
 	}
-	return plan, true
+	return plan, plan.Count > 0
+}
+
+// kept is the slot that single addresses leave to a /28 where prefixes are wanted. Pods hold on to their addresses: a node whose
+// last slot went to one of them would have no address for the next pod, however many /28s its subnet has by then.
+func (in Input) kept() int {
+	if in.Prefixes && (len(in.PodENIs)+in.attachable())*in.Geometry.podSlots() > 1 {
+		return 1
+	}
+	return 0
+}
+
+// slotsLeft on attached ENIs, and on those that can be attached.
+func (in Input) slotsLeft() int {
+	left := max(in.attachable(), 0) * in.Geometry.podSlots()
+	for _, eni := range in.PodENIs {
+		left += max(in.room(eni), 0)
+	}
+	return left
 }
 
 // makeRoom takes slots from free single addresses for /28s, now that the subnet may have some again. It is for warmth only:
@@ -219,6 +240,8 @@ func (in Input) limit() string {
 	switch attached := in.OtherENIs + len(in.PodENIs); {
 	case g.podSlots() == 0 || in.attachable()+len(in.PodENIs) <= 0:
 		return fmt.Sprintf("the instance leaves no room for pod ENIs: %d ENIs of %d addresses, %d taken, %d reserved", g.ENIs, g.AddressesPerENI, in.OtherENIs, in.ReservedENIs)
+	case in.kept() > 0 && in.slotsLeft() == in.kept():
+		return fmt.Sprintf("%d of %d ENIs attached, and their last free slot is kept for a /28, which the pod subnet does not give now", attached, g.ENIs)
 	case in.attachable() <= 0:
 		return fmt.Sprintf("%d of %d ENIs attached, none takes more", attached, g.ENIs)
 	default:

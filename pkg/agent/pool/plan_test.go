@@ -181,6 +181,22 @@ func TestDecide(t *testing.T) {
 			pool.Input{Targets: warm, Waiting: 3, CreateUnit: pool.SingleAddress, Geometry: pool.Geometry{ENIs: 4, AddressesPerENI: 30}},
 			plan{pool.Create, "", 19, pool.SingleAddress, ""},
 		},
+		"single addresses leave a slot to a /28": {
+			pool.Input{Targets: warm, Waiting: 3, Geometry: pool.Geometry{ENIs: 2, AddressesPerENI: 10}, PodENIs: []pool.AttachedENI{{ID: "a", DeviceIndex: 1, Unit: pool.SingleAddress, Blocks: singlesUsed(7, 7)}}},
+			plan{pool.Assign, "a", 1, pool.SingleAddress, ""},
+		},
+		"the last slot is a /28's, though a pod waits": {
+			pool.Input{Targets: warm, Waiting: 1, Geometry: pool.Geometry{ENIs: 2, AddressesPerENI: 10}, PodENIs: []pool.AttachedENI{{ID: "a", DeviceIndex: 1, Unit: pool.SingleAddress, Blocks: singlesUsed(8, 8)}}},
+			plan{action: pool.Exhausted},
+		},
+		"and it is given to one": {
+			pool.Input{Targets: warm, Waiting: 1, Geometry: pool.Geometry{ENIs: 2, AddressesPerENI: 10}, PodENIs: []pool.AttachedENI{{ID: "a", DeviceIndex: 1, Unit: pool.Prefix, Blocks: singlesUsed(8, 8)}}},
+			plan{pool.Assign, "a", 1, pool.Prefix, ""},
+		},
+		"an instance with one slot takes what there is": {
+			pool.Input{Targets: warm, Waiting: 1, CreateUnit: pool.SingleAddress, Geometry: pool.Geometry{ENIs: 2, AddressesPerENI: 2}},
+			plan{pool.Create, "", 1, pool.SingleAddress, ""},
+		},
 		"a new ENI with prefixes comes before single addresses": {
 			pool.Input{Targets: warm, Waiting: 3, PodENIs: []pool.AttachedENI{{ID: "a", DeviceIndex: 1, Unit: pool.SingleAddress, Blocks: prefixesUsed(16)}}},
 			plan{pool.Create, "", 2, pool.Prefix, ""},
