@@ -117,6 +117,7 @@ func (s *soak) run(ctx context.Context) (err error) {
 		answered, failed := s.requester.count()
 		fmt.Println()
 		s.figures.print(os.Stdout, s.seed, time.Since(started), answered, failed)
+		s.tracker.print(os.Stdout)
 	}()
 	return s.rounds(ctx, started)
 }

@@ -5,6 +5,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"time"
 )
@@ -38,9 +40,13 @@ type tracker struct {
 	last time.Time
 	// ages of standing objections, by invariant and key.
 	ages map[[2]string]time.Duration
+	// longest objection to each invariant so far.
+	longest map[string]Violation
 }
 
-func newTracker() *tracker { return &tracker{ages: map[[2]string]time.Duration{}} }
+func newTracker() *tracker {
+	return &tracker{ages: map[[2]string]time.Duration{}, longest: map[string]Violation{}}
+}
 
 // see the objections of a look, and return those that have lasted too long: at least two looks.
 func (t *tracker) see(at time.Time, objections []Objection) (violations []Violation) {
@@ -60,8 +66,20 @@ func (t *tracker) see(at time.Time, objections []Objection) (violations []Violat
 			violations = append(violations, Violation{Objection: o, Lasted: age})
 		}
 		ages[key] = age
+		if standing && age > t.longest[o.Invariant].Lasted {
+			t.longest[o.Invariant] = Violation{Objection: o, Lasted: age}
+		}
 	}
 	t.ages = ages
 	slices.SortStableFunc(violations, func(a, b Violation) int { return cmp.Compare(a.Invariant, b.Invariant) })
 	return violations
+}
+
+// print what came closest to a violation.
+func (t *tracker) print(w io.Writer) {
+	fmt.Fprintln(w, "  longest exceptions:")
+	for _, invariant := range slices.Sorted(maps.Keys(t.longest)) {
+		v := t.longest[invariant]
+		fmt.Fprintf(w, "    %s: %s of %s: %s\n", invariant, v.Lasted.Round(time.Second), v.Bound, v.Text)
+	}
 }
