@@ -104,7 +104,7 @@ vulncheck: $(GOVULNCHECK) ## Look for known vulnerabilities in what our programs
 
 .PHONY: e2e
 e2e: build controlplane node-programs images $(HELM) ## Install, run, upgrade and uninstall with Helm on real kubelets (needs root).
-	hack/images/build.sh $(KO) $(VERSION)-next $(BIN)/next
+	hack/images/previous.sh $(KO) $(BIN)/previous $(PREVIOUS)
 	$(GO) test -count=1 -v -run 'Chain|KubeProxy' ./pkg/cni ./pkg/agent/datapath
 	$(GO) test -count=1 -timeout 20m -v ./test/install
 

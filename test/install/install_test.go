@@ -40,6 +40,10 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 	var workload scenario.Workload
 	var nodes []scenario.Node
 
+	step(t, "Helm finds nothing to say against the charts", func(ctx context.Context, t *testing.T) {
+		_, err := helm(ctx, "lint", "--strict", "../../charts/dovetail", "../../charts/dovetail-crd")
+		require.NoError(t, err)
+	})
 	step(t, "Helm installs the charts", func(ctx context.Context, t *testing.T) {
 		installCharts(ctx, t)
 		require.NoError(t, sandbox.Remember(ctx))
@@ -67,9 +71,9 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 	step(t, "ports of nodes lead to pods on other ENIs", func(ctx context.Context, t *testing.T) {
 		checkNodePorts(ctx, t, nodes)
 	})
-	step(t, "an upgrade to other images loses no pod that starts meanwhile", func(ctx context.Context, t *testing.T) {
-		upgradeWhilePodsStart(ctx, t, workload)
-	})
+	step(t, "a burst of pods starts while the charts and images are upgraded", upgradeInABurst)
+	step(t, "the agent does without privileges what it does to the kernel", checkAgent)
+	step(t, "a rollback leaves every pod its network, and new pods get one", rollBack)
 	step(t, "no container was restarted", func(ctx context.Context, t *testing.T) {
 		pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 		require.NoError(t, err)
@@ -81,7 +85,9 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 		}
 	})
 	step(t, "nothing is left in the cluster and the account after the uninstallation", func(ctx context.Context, t *testing.T) {
-		require.NoError(t, client.AppsV1().Deployments(namespace).Delete(ctx, "probed", metav1.DeleteOptions{}))
+		for _, name := range []string{"probed", "burst"} {
+			require.NoError(t, client.AppsV1().Deployments(namespace).Delete(ctx, name, metav1.DeleteOptions{}))
+		}
 		left, _, err := sandbox.ScaleToZero(ctx, workload, nil)
 		require.NoError(t, err)
 		require.True(t, left.None(), left.String())
@@ -105,14 +111,14 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 	})
 }
 
-// installCharts installs what a user installs, with the values that this sandbox needs.
+// installCharts installs what a user has installed before, with the values that this sandbox needs.
 func installCharts(ctx context.Context, t *testing.T) {
 	values, err := sandbox.Dovetail(ctx, "values")
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(valuesFile(), []byte(values), 0o600))
-	_, err = helm(ctx, "install", "dovetail-crd", "../../charts/dovetail-crd", "--namespace", systemNamespace, "--wait")
+	_, err = helm(ctx, "install", "dovetail-crd", previousDir+"/charts/dovetail-crd", "--namespace", systemNamespace, "--wait")
 	require.NoError(t, err)
-	_, err = helm(ctx, "install", "dovetail", "../../charts/dovetail", "--namespace", systemNamespace, "--values", valuesFile(), "--wait", "--timeout", "2m")
+	_, err = helm(ctx, "install", "dovetail", previousDir+"/charts/dovetail", "--namespace", systemNamespace, "--values", valuesFile(), "--wait", "--timeout", "2m")
 	require.NoError(t, err)
 }
 
@@ -224,59 +230,6 @@ func imageOf(ctx context.Context, t *testing.T, name string) string {
 	deployment, err := client.AppsV1().Deployments(systemNamespace).Get(ctx, "dovetail-controller", metav1.GetOptions{})
 	require.NoError(t, err)
 	return strings.Replace(deployment.Spec.Template.Spec.Containers[0].Image, "/controller:", "/"+name+":", 1)
-}
-
-// upgradeWhilePodsStart loads images of another tag, and scales the workload up while Helm replaces controller and agents.
-func upgradeWhilePodsStart(ctx context.Context, t *testing.T, workload scenario.Workload) {
-	_, err := sandbox.Dovetail(ctx, "load", filepath.Join(binDir, "next", "images.tar"))
-	require.NoError(t, err)
-	tag, err := os.ReadFile(filepath.Join(binDir, "next", "tag"))
-	require.NoError(t, err)
-	agents := func() []string { return agentImages(ctx, t) }
-	require.NotContains(t, agents(), strings.TrimSpace(string(tag)))
-
-	done := make(chan error, 1)
-	go func() {
-		_, err := helm(ctx, "upgrade", "dovetail", "../../charts/dovetail", "--namespace", systemNamespace, "--values", valuesFile(),
-			"--set", "images.tag="+strings.TrimSpace(string(tag)), "--wait", "--timeout", "3m")
-		done <- err
-	}()
-	for replicas := workload.Replicas; ; {
-		select {
-		case err := <-done:
-			require.NoError(t, err)
-			for _, image := range agents() {
-				require.True(t, strings.HasSuffix(image, ":"+strings.TrimSpace(string(tag))), image)
-			}
-			t.Logf("%d pods started during the upgrade", replicas-workload.Replicas)
-			require.Greater(t, replicas, workload.Replicas)
-			workload.Replicas = replicas
-			require.NoError(t, sandbox.WaitRunning(ctx, workload, nil))
-			return
-		case <-time.After(2 * time.Second):
-		}
-		if replicas >= 2*workload.Replicas {
-			continue
-		}
-		replicas += 5
-		scale, err := client.AppsV1().Deployments(workload.Key.Namespace).GetScale(ctx, workload.Key.Name, metav1.GetOptions{})
-		require.NoError(t, err)
-		scale.Spec.Replicas = int32(replicas) //nolint:gosec // tens
-		_, err = client.AppsV1().Deployments(workload.Key.Namespace).UpdateScale(ctx, workload.Key.Name, scale, metav1.UpdateOptions{})
-		require.NoError(t, err)
-	}
-}
-
-func agentImages(ctx context.Context, t *testing.T) (images []string) {
-	pods, err := client.CoreV1().Pods(systemNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=agent"})
-	require.NoError(t, err)
-	for _, pod := range pods.Items {
-		if pod.DeletionTimestamp == nil {
-			images = append(images, pod.Spec.Containers[0].Image)
-		}
-	}
-	require.NotEmpty(t, images)
-	return images
 }
 
 // kill ends the sandbox's first process as an out-of-memory killer would.

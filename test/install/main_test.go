@@ -32,6 +32,8 @@ const (
 
 var (
 	binDir = absolute("../../bin")
+	// previousDir has the images and charts of the commit before, which are installed first and upgraded from.
+	previousDir = filepath.Join(binDir, "previous")
 	// dir of the sandbox and of Helm's own files.
 	dir string
 	// before is what the host was like without a sandbox.
@@ -83,7 +85,7 @@ func up(ctx context.Context) error {
 	var took time.Duration
 	var err error
 	sandbox, took, err = scenario.Up(ctx, scenario.Options{
-		Dir: dir, BinDir: binDir, Examples: "../../examples", UpFlags: []string{"--kubelet", "real", "--bare"},
+		Dir: dir, BinDir: binDir, Examples: "../../examples", UpFlags: []string{"--kubelet", "real", "--bare", "--images", filepath.Join(previousDir, "images.tar")},
 	})
 	if err != nil {
 		return fmt.Errorf("starting the sandbox: %w", err)
