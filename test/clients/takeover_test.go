@@ -49,6 +49,12 @@ func TestDovetailTakesOverFromKarpentersChart(t *testing.T) {
 		u.claims(t, "be initialized", func(claims []karpenter.NodeClaim) bool { return len(claims) > 0 && allInitialized(claims) })
 		before = u.objects(t)
 	})
+	check(t, "Dovetail's chart is not installed beside it", func(t *testing.T) {
+		out, err := commands.try(t, "5. Start Dovetail's controller")
+		require.Error(t, err)
+		require.Contains(t, out, "Karpenter's own controller runs in namespace kube-system, and two must never run at a time: kubectl -n kube-system scale deployment karpenter --replicas 0")
+		require.Empty(t, u.pods(t, "app.kubernetes.io/component=controller"))
+	})
 	check(t, "its controller stops, and its definitions are another chart's", func(t *testing.T) {
 		commands.run(t, "2. Keep the definitions")
 		commands.run(t, "3. Stop upstream's controller")
@@ -136,12 +142,18 @@ func newPage(t *testing.T, u upstream, dir string) page {
 // run the commands of a section.
 func (p page) run(t *testing.T, heading string) {
 	t.Helper()
+	out, err := p.try(t, heading)
+	require.NoError(t, err, out)
+	t.Log(out)
+}
+
+func (p page) try(t *testing.T, heading string) (string, error) {
+	t.Helper()
 	require.NotEmpty(t, p.sections[heading], "the page has no commands below %q", heading)
 	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", p.sections[heading])
 	cmd.Dir, cmd.Env = p.dir, p.env
 	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	t.Logf("%s", out)
+	return string(out), err
 }
 
 // objects that must stay the same, by UID.
