@@ -185,16 +185,29 @@ func (s *soak) scale(ctx context.Context, name string, replicas int) error {
 	return err
 }
 
-// recreate a Deployment: its pods go, and others come at the same time.
+// recreate a Deployment when its pods have gone. It goes in the foreground: with the other way Kubernetes' garbage collector, which
+// compares names where its watch broke, takes the new one for the old, and never deletes the old one's pods.
 func (s *soak) recreate(ctx context.Context, name string) error {
-	old := &appsv1.Deployment{}
-	if err := s.user.Kube.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, old); err != nil {
+	key, old := client.ObjectKey{Namespace: namespace, Name: name}, &appsv1.Deployment{}
+	if err := s.user.Kube.Get(ctx, key, old); err != nil {
 		return err
 	}
-	if err := s.user.Kube.Delete(ctx, old, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+	if err := s.user.Kube.Delete(ctx, old, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
 		return err
 	}
-	return s.user.Kube.Create(ctx, slotOf(name).deployment(int(*old.Spec.Replicas)))
+	for {
+		switch err := s.user.Kube.Get(ctx, key, &appsv1.Deployment{}); {
+		case apierrors.IsNotFound(err):
+			return s.user.Kube.Create(ctx, slotOf(name).deployment(int(*old.Spec.Replicas)))
+		case err != nil:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("its pods are still ending; the next round makes it")
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // deletePods that have a node, one beside the other in the order of names.

@@ -54,6 +54,10 @@ func (s *soak) unsettled(ctx context.Context, o Observation) string {
 	wanted := 0
 	for i := range deployments.Items {
 		d := &deployments.Items[i]
+		if d.DeletionTimestamp != nil {
+			missing = append(missing, d.Name+" is still being deleted")
+			continue
+		}
 		wanted += int(*d.Spec.Replicas)
 		if d.Status.ObservedGeneration < d.Generation || d.Status.ReadyReplicas != *d.Spec.Replicas || d.Status.Replicas != *d.Spec.Replicas {
 			missing = append(missing, fmt.Sprintf("%s has %d of %d pods", d.Name, d.Status.ReadyReplicas, *d.Spec.Replicas))
