@@ -29,40 +29,33 @@ type Record struct {
 }
 
 type row struct {
-	cells []string // figures, in the order of Table.paths
+	info  ec2types.InstanceTypeInfo
 	price float64
 	zones string
 }
 
-// Table holds the figures as text and makes an InstanceTypeInfo of a line when asked for one.
+// Table holds the figures.
 type Table struct {
 	origin []string
-	paths  [][]string
 	names  []string
 	rows   map[string]row
 }
 
-// Info returns the figures of a type.
+// Info returns the figures of a type, whose lists and structures all callers share: change none of them.
 func (t *Table) Info(name string) (ec2types.InstanceTypeInfo, bool) {
 	r, ok := t.rows[name]
-	if !ok {
-		return ec2types.InstanceTypeInfo{}, false
-	}
-	info, err := t.decode(name, r)
-	if err != nil {
-		return ec2types.InstanceTypeInfo{}, false // not reached: Read has decoded every line
-	}
-	return info, true
+	return r.info, ok
 }
 
-func (t *Table) decode(name string, r row) (ec2types.InstanceTypeInfo, error) {
+// decode the cells of a type; paths are those of the columns.
+func decode(name string, paths [][]string, cells []string) (ec2types.InstanceTypeInfo, error) {
 	info := ec2types.InstanceTypeInfo{InstanceType: ec2types.InstanceType(name)}
-	for i, cell := range r.cells {
+	for i, cell := range cells {
 		if cell == "" {
 			continue
 		}
-		if err := set(reflect.ValueOf(&info).Elem(), t.paths[i], cell); err != nil {
-			return info, fmt.Errorf("%s: %s: %w", name, strings.Join(t.paths[i], "."), err)
+		if err := set(reflect.ValueOf(&info).Elem(), paths[i], cell); err != nil {
+			return info, fmt.Errorf("%s: %s: %w", name, strings.Join(paths[i], "."), err)
 		}
 	}
 	return info, nil
@@ -80,6 +73,7 @@ func (t *Table) Price(name string) (float64, bool) {
 // Read parses what Write wrote.
 func Read(r io.Reader) (*Table, error) {
 	t := &Table{rows: map[string]row{}}
+	var paths [][]string
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -89,29 +83,29 @@ func Read(r io.Reader) (*Table, error) {
 			continue
 		}
 		cells := strings.Split(line, "\t")
-		if t.paths == nil {
+		if paths == nil {
 			if len(cells) < 3 || cells[0] != columnName || cells[1] != columnPrice || cells[2] != columnZones {
 				return nil, fmt.Errorf("column names are missing")
 			}
-			t.paths = make([][]string, 0, len(cells)-3)
+			paths = make([][]string, 0, len(cells)-3)
 			for _, path := range cells[3:] {
-				t.paths = append(t.paths, strings.Split(path, "."))
+				paths = append(paths, strings.Split(path, "."))
 			}
 			continue
 		}
-		if len(cells) != len(t.paths)+3 {
-			return nil, fmt.Errorf("%s: %d columns, want %d", cells[0], len(cells), len(t.paths)+3)
+		if len(cells) != len(paths)+3 {
+			return nil, fmt.Errorf("%s: %d columns, want %d", cells[0], len(cells), len(paths)+3)
 		}
 		price, err := strconv.ParseFloat(cells[1], 64)
 		if err != nil {
 			return nil, fmt.Errorf("%s: price: %w", cells[0], err)
 		}
-		r := row{cells: cells[3:], price: price, zones: cells[2]}
-		if _, err := t.decode(cells[0], r); err != nil {
+		info, err := decode(cells[0], paths, cells[3:])
+		if err != nil {
 			return nil, err
 		}
 		t.names = append(t.names, cells[0])
-		t.rows[cells[0]] = r
+		t.rows[cells[0]] = row{info: info, price: price, zones: cells[2]}
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
