@@ -69,10 +69,10 @@ $(CONTROLPLANE) &: hack/controlplane/go.mod hack/controlplane/build.sh
 	hack/controlplane/build.sh $(BIN) controlplane
 	touch $(CONTROLPLANE)
 
-# What instances with real kubelets run besides pods.
-NODE_PROGRAMS := $(addprefix $(BIN)/,kubelet kube-proxy)
+# What instances with real kubelets run besides pods, and what their clusters' users have.
+NODE_PROGRAMS := $(addprefix $(BIN)/,kubelet kube-proxy kubectl)
 .PHONY: node-programs
-node-programs: $(NODE_PROGRAMS) $(BIN)/packages ## Build kubelet and kube-proxy, and fetch Debian's containerd and runc.
+node-programs: $(NODE_PROGRAMS) $(BIN)/packages ## Build kubelet, kube-proxy and kubectl, and fetch Debian's containerd and runc.
 
 $(NODE_PROGRAMS) &: hack/controlplane/go.mod hack/controlplane/build.sh
 	hack/controlplane/build.sh $(BIN) node

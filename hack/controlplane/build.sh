@@ -28,7 +28,7 @@ controlplane)
 	go build -trimpath -ldflags '-s -w' -o "$out/portmap" github.com/containernetworking/plugins/plugins/meta/portmap
 	;;
 node)
-	go build -trimpath -ldflags "-s -w $stamp" -o "$out/" k8s.io/kubernetes/cmd/kubelet k8s.io/kubernetes/cmd/kube-proxy
+	go build -trimpath -ldflags "-s -w $stamp" -o "$out/" k8s.io/kubernetes/cmd/kubelet k8s.io/kubernetes/cmd/kube-proxy k8s.io/kubernetes/cmd/kubectl
 	;;
 *)
 	echo "usage: $0 DIR controlplane|node" >&2

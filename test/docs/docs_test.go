@@ -108,9 +108,7 @@ func checkHelm(t *testing.T, block docs.Block, call docs.Call) {
 
 func checkKubectl(t *testing.T, block docs.Block, call docs.Call) {
 	t.Helper()
-	if kubectl, err := exec.LookPath("kubectl"); err == nil {
-		checkByHelp(t, block, kubectl, call)
-	}
+	checkByHelp(t, block, filepath.Join(root, "bin", "kubectl"), call)
 	for _, file := range slices.Concat(after(call.Args, "-f"), after(call.Args, "--patch-file")) {
 		if file != "-" {
 			_, err := os.Stat(filepath.Join(root, file))

@@ -30,15 +30,11 @@ var podRange = netip.MustParsePrefix("100.64.0.0/16")
 // TestTheReadmesStepsInstallDovetail runs the steps of the README as they stand there, on a cluster as EKS hands it over: with aws-node, and
 // without a pod subnet, and then what other pages tell to do in a cluster with Dovetail. Step 1 is not among them: the simulated account has the roles, and no CloudFormation.
 func TestTheReadmesStepsInstallDovetail(t *testing.T) {
-	kubectl, err := exec.LookPath("kubectl")
-	if err != nil {
-		t.Skip("the steps need kubectl in the PATH")
-	}
 	down() // of the stories before
 	require.NoError(t, up(t.Context()))
 	work := t.TempDir()
 	step(t, "the cluster and its VPC are as EKS hands them over", func(ctx context.Context, t *testing.T) {
-		prepare(ctx, t, work, kubectl)
+		prepare(ctx, t, work)
 		require.NoError(t, removePodSubnets(ctx))
 		require.NoError(t, installVPCCNI(ctx))
 	})
@@ -91,11 +87,11 @@ func TestTheReadmesStepsInstallDovetail(t *testing.T) {
 
 // prepare a directory that is a clone of the repository as far as the steps read it, with the programs that they call, and values.yaml, which a
 // user writes in step 1 and the sandbox prints.
-func prepare(ctx context.Context, t *testing.T, work, kubectl string) {
+func prepare(ctx context.Context, t *testing.T, work string) {
 	t.Helper()
 	require.NoError(t, os.Mkdir(filepath.Join(work, "path"), 0o700))
 	for name, target := range map[string]string{
-		"charts": absolute("../../charts"), "examples": absolute("../../examples"), "path/kubectl": kubectl,
+		"charts": absolute("../../charts"), "examples": absolute("../../examples"), "path/kubectl": filepath.Join(binDir, "kubectl"),
 		"bin": binDir, "path/helm": filepath.Join(binDir, "tools", "helm"), "path/kubectl-dovetail": filepath.Join(binDir, "dovetail"),
 	} {
 		require.NoError(t, os.Symlink(target, filepath.Join(work, name)))
