@@ -124,7 +124,7 @@ func (s *soak) fault(ctx context.Context, a Action) (fault aws.Fault, on string,
 		instance, err = s.pick(ctx, a.Pick, everyInstance)
 		fault.Kill = &aws.KillFault{Instance: instance.ID, Hang: true}
 	case Interrupt:
-		instance, err = s.pick(ctx, a.Pick, func(i aws.Instance) bool { return i.Tags["karpenter.sh/capacity-type"] == karpenter.CapacityTypeSpot })
+		instance, err = s.pick(ctx, a.Pick, func(i aws.Instance) bool { return i.Tags[karpenter.NodePoolLabelKey] == karpenter.CapacityTypeSpot })
 		fault.Interrupt = &aws.InterruptFault{Instance: instance.ID}
 	case PauseServer, StopServer:
 		fault.Outage = &aws.OutageFault{Component: a.On, Kill: a.Kind == StopServer}
