@@ -64,7 +64,7 @@ func run(m *testing.M) int {
 		os.Exit(1)
 	}()
 	defer down()
-	if err := up(ctx); err != nil {
+	if err := up(ctx, previousDir); err != nil {
 		return fail(err)
 	}
 	code := m.Run()
@@ -80,12 +80,12 @@ func fail(err error) int {
 	return 1
 }
 
-// up starts a cluster without Dovetail, and connects to it.
-func up(ctx context.Context) error {
+// up starts a cluster without Dovetail, whose nodes have the images of a folder, and connects to it.
+func up(ctx context.Context, images string) error {
 	var took time.Duration
 	var err error
 	sandbox, took, err = scenario.Up(ctx, scenario.Options{
-		Dir: dir, BinDir: binDir, Examples: "../../examples", UpFlags: []string{"--kubelet", "real", "--bare", "--images", filepath.Join(previousDir, "images.tar")},
+		Dir: dir, BinDir: binDir, Examples: "../../examples", UpFlags: []string{"--kubelet", "real", "--bare", "--images", filepath.Join(images, "images.tar")},
 	})
 	if err != nil {
 		return fmt.Errorf("starting the sandbox: %w", err)
