@@ -30,7 +30,7 @@ var podRange = netip.MustParsePrefix("100.64.0.0/16")
 // TestTheReadmesStepsInstallDovetail runs the steps of the README as they stand there, on a cluster as EKS hands it over: with aws-node, and
 // without a pod subnet, and then what other pages tell to do in a cluster with Dovetail. Step 1 is not among them: the simulated account has the roles, and no CloudFormation.
 func TestTheReadmesStepsInstallDovetail(t *testing.T) {
-	down() // of the stories before
+	down()                                      // of the stories before
 	require.NoError(t, up(t.Context(), binDir)) // the images of the charts that it installs
 	work := t.TempDir()
 	step(t, "the cluster and its VPC are as EKS hands them over", func(ctx context.Context, t *testing.T) {
