@@ -65,6 +65,13 @@ func TestThePodsKeepToTheirPodSecurityLevels(t *testing.T) {
 	require.ErrorContains(t, create("DaemonSet", "baseline", with([]string{"agent", "privileged"}, true)), `privileged (container "agent" must not set securityContext.privileged=true)`)
 }
 
+// The SDK falls back to version 1 of the metadata service otherwise, where the instance allows it.
+func TestCredentialsComeFromVersion2OfTheMetadataService(t *testing.T) {
+	for _, kind := range []string{"Deployment", "DaemonSet"} {
+		require.Contains(t, podOf(t, kind, nil).Spec.Containers[0].Env, corev1.EnvVar{Name: "AWS_EC2_METADATA_V1_DISABLED", Value: "true"}, kind)
+	}
+}
+
 func TestTheNetworkPolicyIsOfTheControllersPodsAndPorts(t *testing.T) {
 	from := map[string]any{"namespaceSelector": map[string]any{"matchLabels": map[string]any{"kubernetes.io/metadata.name": "monitoring"}}}
 	values := with([]string{"networkPolicy"}, map[string]any{"enabled": true, "metricsFrom": []any{from}})
