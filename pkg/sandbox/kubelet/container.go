@@ -149,8 +149,15 @@ func (c *container) runOnce(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
+	executed, executing, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer executed.Close()
+	defer executing.Close()
 	cmd := exec.Command(c.w.k.opts.ContainerInit[0], c.w.k.opts.ContainerInit[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(spec)), log, log
+	cmd.ExtraFiles = []*os.File{executing}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	result := make(chan error, 1)
 	go func() {
@@ -163,8 +170,10 @@ func (c *container) runOnce(ctx context.Context) error {
 		c.mu.Lock()
 		c.process = cmd.Process
 		c.mu.Unlock()
-		c.setState(corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
 		defer context.AfterFunc(ctx, func() { c.signal(syscall.SIGTERM) })()
+		executing.Close()
+		_, _ = executed.Read(make([]byte, 1)) // ends when the program begins, or what prepares its container fails
+		c.setState(corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
 		result <- cmd.Wait()
 	}()
 	err = <-result
@@ -187,6 +196,16 @@ func (c *container) runOnce(ctx context.Context) error {
 }
 
 func skip(list []string, n int) []string { return list[min(n, len(list)):] }
+
+// running is the program's process, if it has begun.
+func (c *container) running() *os.Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Running == nil {
+		return nil
+	}
+	return c.process
+}
 
 func (c *container) signal(s os.Signal) {
 	c.mu.Lock()

@@ -104,9 +104,7 @@ func (c *container) stop(grace context.Context) {
 }
 
 func (c *container) runHook(ctx context.Context, hook *corev1.LifecycleHandler) error {
-	c.mu.Lock()
-	process := c.process
-	c.mu.Unlock()
+	process := c.running()
 	switch {
 	case hook.HTTPGet != nil:
 		return c.probeHTTP(ctx, hook.HTTPGet)

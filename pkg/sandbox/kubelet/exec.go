@@ -110,9 +110,7 @@ func await(connection httpstream.Connection, opened <-chan httpstream.Stream, wa
 
 // exec runs a command in the container's namespaces and root.
 func (c *container) exec(ctx context.Context, command []string, streams map[string]httpstream.Stream) error {
-	c.mu.Lock()
-	process := c.process
-	c.mu.Unlock()
+	process := c.running()
 	if process == nil {
 		return errNoProgram
 	}

@@ -24,10 +24,14 @@ type ContainerSpec struct {
 	NetNS string
 }
 
+// executingFD is a pipe's end, which is closed when the program begins.
+const executingFD = 3
+
 // RunContainerInit becomes the container's program. It runs in a new mount namespace and builds the root that an image
 // of one static program has: the program, the kernel's file systems, /etc and the volumes. Nothing of the instance's
 // disk shows.
 func RunContainerInit(input io.Reader) error {
+	unix.CloseOnExec(executingFD)
 	var spec ContainerSpec
 	if err := json.NewDecoder(input).Decode(&spec); err != nil {
 		return fmt.Errorf("container's specification: %w", err)

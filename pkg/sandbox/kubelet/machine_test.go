@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -34,6 +35,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "container" { // see ContainerInit below
+		time.Sleep(200 * time.Millisecond) // a busy machine: nothing may take the container for running yet
 		fmt.Fprintln(os.Stderr, kubelet.RunContainerInit(os.Stdin))
 		os.Exit(1)
 	}

@@ -82,9 +82,7 @@ var errNoProgram = errors.New("no program runs in this container")
 func (c *container) probeOnce(ctx context.Context, probe *corev1.Probe) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(probe.TimeoutSeconds, 1))*time.Second)
 	defer cancel()
-	c.mu.Lock()
-	process := c.process
-	c.mu.Unlock()
+	process := c.running()
 	switch {
 	case c.program != "" && process == nil:
 		return errNoProgram
