@@ -145,7 +145,7 @@ func leavable(account aws.Snapshot, id, mode string) int {
 		if subnet.ID != id {
 			continue
 		}
-		free := count(blocks(account, subnet, func(aws.Interface) bool { return true }))
+		free := freeBlocks(account, subnet, func(aws.Interface) bool { return true })
 		if mode == aws.FragmentSubnet {
 			return free * (blockSize - 1)
 		}

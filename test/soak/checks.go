@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	karpenter "sigs.k8s.io/karpenter/pkg/apis/v1"
+	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/diagnosis"
@@ -175,7 +176,7 @@ func addressesOfPods(w *world) (found []Objection) {
 	}
 	for i := range w.Pods {
 		pod := &w.Pods[i]
-		if _, running := w.nodes[pod.Spec.NodeName]; running && pod.Status.PodIP != "" && pod.DeletionTimestamp == nil && !ended(pod) {
+		if _, running := w.nodes[pod.Spec.NodeName]; running && pod.Status.PodIP != "" && pod.DeletionTimestamp == nil && !podutils.IsTerminal(pod) {
 			stated[pod.Status.PodIP] = append(stated[pod.Status.PodIP], "pod "+pod.Name+" on "+pod.Spec.NodeName)
 		}
 	}
@@ -188,10 +189,6 @@ func addressesOfPods(w *world) (found []Objection) {
 		}
 	}
 	return found
-}
-
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // addressesBelong: what a pod has in the kernel is held in EC2 by an interface of its own node, and not as that interface's own address.

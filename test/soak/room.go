@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	karpenter "sigs.k8s.io/karpenter/pkg/apis/v1"
+	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/aws"
@@ -22,10 +25,10 @@ const (
 	reservedFirst = 4
 )
 
-// blocks of a subnet, counted here from what interfaces hold, and by no code of Dovetail's: true for those that nothing touches.
-func blocks(account aws.Snapshot, subnet aws.Subnet, counts func(aws.Interface) bool) (free []bool) {
+// freeBlocks of a subnet are its /28s that nothing touches, counted here from what interfaces hold, and by no code of Dovetail's.
+func freeBlocks(account aws.Snapshot, subnet aws.Subnet, counts func(aws.Interface) bool) int {
 	size := 1 << (32 - subnet.CIDR.Bits())
-	free = make([]bool, size/blockSize)
+	free := make([]bool, size/blockSize)
 	for i := range free {
 		free[i] = true
 	}
@@ -46,21 +49,12 @@ func blocks(account aws.Snapshot, subnet aws.Subnet, counts func(aws.Interface) 
 			}
 		}
 	}
-	return free
+	return lo.Count(free, true)
 }
 
 func number(a netip.Addr) int {
 	b := a.As4()
 	return int(b[0])<<24 | int(b[1])<<16 | int(b[2])<<8 | int(b[3])
-}
-
-func count(free []bool) (n int) {
-	for _, f := range free {
-		if f {
-			n++
-		}
-	}
-	return n
 }
 
 // launchedMaxPods and launchedSingle read from user data what a machine was told, whatever format it is in.
@@ -113,8 +107,8 @@ func podSubnetsKept(w *world) (found []Objection) {
 			}
 		}
 		foreign := func(i aws.Interface) bool { return i.Attachment != nil && i.Attachment.InstanceID == "" }
-		has := count(blocks(w.Account, subnet, func(aws.Interface) bool { return false }))
-		without := count(blocks(w.Account, subnet, foreign))
+		has := freeBlocks(w.Account, subnet, func(aws.Interface) bool { return false })
+		without := freeBlocks(w.Account, subnet, foreign)
 		since, filled := w.Filled[subnet.ID]
 		if promised > has || filled && promised > without && last.LaunchTime.Sub(since) > staleRoom {
 			found = append(found, Objection{"a pod subnet is over-committed", subnet.ID, fmt.Sprintf("%s has %d /28s, %d of them not taken by others; its nodes may need %d: %s", subnet.ID, has, without, promised, strings.Join(nodes, ", ")), atOnce})
@@ -124,12 +118,7 @@ func podSubnetsKept(w *world) (found []Objection) {
 }
 
 func (w *world) isPodSubnet(id string) bool {
-	for _, zone := range w.Zones {
-		if zone.Subnet == id {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(w.Zones, func(zone v1alpha1.ZoneStatus) bool { return zone.Subnet == id })
 }
 
 // statusOfSubnets: while nothing changes from outside, the pod network says no more /28s than there are.
@@ -142,7 +131,7 @@ func statusOfSubnets(w *world) (found []Objection) {
 			if subnet.ID != zone.Subnet {
 				continue
 			}
-			free := count(blocks(w.Account, subnet, func(aws.Interface) bool { return true }))
+			free := freeBlocks(w.Account, subnet, func(aws.Interface) bool { return true })
 			if int(zone.FreePrefixes) > free {
 				found = append(found, Objection{"a pod network says more than there is", subnet.ID, fmt.Sprintf("%s has %d free /28s, the pod network says %d", subnet.ID, free, zone.FreePrefixes), optimism})
 			}
@@ -154,7 +143,7 @@ func statusOfSubnets(w *world) (found []Objection) {
 // waiting pods have no address, long after they were made.
 func waiting(o Observation) (pods []corev1.Pod) {
 	for i := range o.Pods {
-		if pod := &o.Pods[i]; pod.Status.PodIP == "" && pod.DeletionTimestamp == nil && !ended(pod) && o.At.Sub(pod.CreationTimestamp.Time) > explained {
+		if pod := &o.Pods[i]; pod.Status.PodIP == "" && pod.DeletionTimestamp == nil && !podutils.IsTerminal(pod) && o.At.Sub(pod.CreationTimestamp.Time) > explained {
 			pods = append(pods, *pod)
 		}
 	}
