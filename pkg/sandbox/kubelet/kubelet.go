@@ -56,8 +56,10 @@ type Kubelet struct {
 	config  *rest.Config
 	client  kubernetes.Interface
 	events  record.EventRecorder
-	network network
-	node    *corev1.Node
+	// heartbeats is the client of the node's status and lease.
+	heartbeats kubernetes.Interface
+	network    network
+	node       *corev1.Node
 
 	mu   sync.Mutex
 	pods map[types.UID]*podWorker
@@ -80,13 +82,32 @@ func New(ctx context.Context, opts Options) (*Kubelet, error) {
 	k.config.Host = k.machine.Endpoint
 	k.config.CAData = k.machine.CA
 	k.config.UserAgent = "kubelet"
-	if k.client, err = kubernetes.NewForConfig(k.config); err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", k.machine.Endpoint, err)
+	if k.client, err = clientOf(k.config, 50, 0); err != nil {
+		return nil, err
+	}
+	if k.heartbeats, err = clientOf(k.config, -1, heartbeatInterval); err != nil {
+		return nil, err
+	}
+	events, err := clientOf(k.config, 50, 0)
+	if err != nil {
+		return nil, err
 	}
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: k.client.CoreV1().Events("")})
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: events.CoreV1().Events("")})
 	k.events = broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: k.machine.Hostname})
 	return k, nil
+}
+
+// clientOf so many requests a second, and twice as many at once: a kubelet has one for its heartbeats (of no limit, so that nothing delays
+// them), one for its events, and one for the rest.
+func clientOf(config *rest.Config, qps float32, timeout time.Duration) (kubernetes.Interface, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst, config.Timeout = qps, int(2*qps), timeout
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
+	}
+	return client, nil
 }
 
 func (o *Options) complete() {

@@ -122,6 +122,7 @@ func TestANodeServesItsPods(t *testing.T) {
 		require.Contains(t, fmt.Sprint(patched.Status.Conditions), "NodeNotReady")
 		m.remove(t, m.waitReady(t, patched))
 	})
+	t.Run("what the API server did not take is told again", func(t *testing.T) { m.testRefusedWrites(t) })
 	t.Run("a known image's program sees its arguments, environment and volumes", func(t *testing.T) { m.testProgram(t) })
 	t.Run("a pod that may end ends", func(t *testing.T) {
 		job := m.create(t, pod("job", corev1.PodSpec{

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http/httptest"
 	"net/netip"
@@ -49,6 +50,7 @@ type machine struct {
 	node, instanceID      string
 	address               netip.Addr
 	confDir, binDir, logs string
+	log                   string // the kubelet's own
 	stop                  context.CancelFunc
 	stopped               chan error
 }
@@ -71,7 +73,12 @@ func boot(t *testing.T, programs map[string]string) *machine {
 	require.NoError(t, os.WriteFile(file, kubeconfig, 0o600))
 	ctx, stop := context.WithCancel(t.Context())
 	m.stop = stop
+	m.log = filepath.Join(m.logs, "kubelet.log")
+	log, err := os.Create(m.log)
+	require.NoError(t, err)
+	t.Cleanup(func() { log.Close() })
 	k, err := kubelet.New(ctx, kubelet.Options{
+		Log:        slog.New(slog.NewTextHandler(log, nil)),
 		Kubeconfig: file, Programs: programs, ContainerInit: []string{"/proc/self/exe", "container"},
 		RootDir: t.TempDir(), LogDir: m.logs, CNIBinDir: m.binDir, CNIConfDir: m.confDir, CNICacheDir: t.TempDir(),
 		InstanceType: func(name string) (bootstrap.Hardware, bool) {

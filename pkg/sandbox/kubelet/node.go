@@ -57,7 +57,7 @@ func (k *Kubelet) register(ctx context.Context) error {
 	node := NewNode(k.machine, k.conditions(nil))
 	node.Status.DaemonEndpoints.KubeletEndpoint.Port = port
 	return poll(ctx, time.Second, func(ctx context.Context) error {
-		registered, err := Register(ctx, k.client, node)
+		registered, err := Register(ctx, k.heartbeats, node)
 		if err != nil {
 			k.opts.Log.Warn("creating the node", "error", err)
 		}
@@ -94,7 +94,7 @@ func (k *Kubelet) heartbeat(ctx context.Context) error {
 		if err := k.updateStatus(ctx); err != nil && ctx.Err() == nil {
 			k.opts.Log.Warn("updating the node's status", "error", err)
 		}
-		if err := RenewLease(ctx, k.client, k.node); err != nil && ctx.Err() == nil {
+		if err := RenewLease(ctx, k.heartbeats, k.node); err != nil && ctx.Err() == nil {
 			k.opts.Log.Warn("renewing the node's lease", "error", err)
 		}
 		select {
@@ -123,7 +123,7 @@ func (k *Kubelet) updateStatus(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	node, err := k.client.CoreV1().Nodes().PatchStatus(ctx, k.machine.Hostname, patch)
+	node, err := k.heartbeats.CoreV1().Nodes().PatchStatus(ctx, k.machine.Hostname, patch)
 	if err != nil {
 		return err
 	}

@@ -102,8 +102,12 @@ type podWorker struct {
 	status     chan struct{} // a container's state has changed
 }
 
-// shutdownGrace is what programs get when the instance shuts down.
-const shutdownGrace = 2 * time.Second
+const (
+	// shutdownGrace is what programs get when the instance shuts down.
+	shutdownGrace = 2 * time.Second
+	// statusRetry is after how long what the API server did not take is told again: a kubelet's status manager looks every 10 s.
+	statusRetry = 10 * time.Second
+)
 
 func (w *podWorker) run(ctx context.Context) {
 	defer func() {
@@ -118,7 +122,8 @@ func (w *podWorker) run(ctx context.Context) {
 	w.reported = *w.pod.Status.DeepCopy()
 	w.status = make(chan struct{}, 1)
 	if w.refused != "" {
-		w.report(ctx, corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfpods", Message: w.refused, StartTime: now()})
+		refused := corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfpods", Message: w.refused, StartTime: now()}
+		_ = poll(ctx, statusRetry, func(ctx context.Context) error { return w.report(ctx, refused) })
 		w.k.events.Event(w.pod, corev1.EventTypeWarning, "OutOfpods", w.refused)
 		return
 	}
@@ -134,6 +139,13 @@ func (w *podWorker) run(ctx context.Context) {
 		w.start(starting, ctx)
 	}()
 	running := false
+	var retry <-chan time.Time // set while the API server does not know the newest status
+	report := func() {
+		retry = nil
+		if w.report(ctx, w.runningStatus()) != nil {
+			retry = time.After(statusRetry)
+		}
+	}
 	for coming := started; ; {
 		select {
 		case <-ctx.Done():
@@ -146,16 +158,18 @@ func (w *podWorker) run(ctx context.Context) {
 			return
 		case <-coming:
 			coming, running = nil, true
-			w.report(ctx, w.runningStatus())
+			report()
+		case <-retry:
+			report()
 		case <-w.status:
 			if running {
-				w.report(ctx, w.runningStatus())
+				report()
 			}
 		case pod := <-w.updates:
 			if pod.DeletionTimestamp == nil { // nothing of a pod's specification changes while it runs
 				if running && isReady(pod.Status) != isReady(w.reported) {
 					w.reported = *pod.Status.DeepCopy()
-					w.report(ctx, w.runningStatus())
+					report()
 				}
 				continue
 			}
@@ -261,12 +275,23 @@ func (w *podWorker) finish(ctx context.Context, pod *corev1.Pod) {
 		}
 	}
 	w.k.unmountVolumes(w.pod)
-	err := w.k.client.CoreV1().Pods(w.pod.Namespace).Delete(ctx, w.pod.Name, metav1.DeleteOptions{
-		GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &w.uid},
+	_ = poll(ctx, statusRetry, func(ctx context.Context) error {
+		err := w.k.client.CoreV1().Pods(w.pod.Namespace).Delete(ctx, w.pod.Name, metav1.DeleteOptions{
+			GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &w.uid},
+		})
+		return w.unlessGone(ctx, err, "deleting a pod")
 	})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil {
-		w.k.opts.Log.Warn("deleting a pod", "pod", w.pod.Namespace+"/"+w.pod.Name, "error", err)
+}
+
+// unlessGone logs and returns the error of a write, unless it says that there is no such pod any more.
+func (w *podWorker) unlessGone(ctx context.Context, err error, what string) error {
+	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
 	}
+	if ctx.Err() == nil {
+		w.k.opts.Log.Warn(what+"; it is tried again", "pod", w.pod.Namespace+"/"+w.pod.Name, "error", err)
+	}
+	return err
 }
 
 func (w *podWorker) runningStatus() corev1.PodStatus {
@@ -342,20 +367,17 @@ func (w *podWorker) conditions(wanted map[corev1.PodConditionType]corev1.Conditi
 }
 
 // report writes what changed of the pod's status: other writers own the rest, and the pod's labels.
-func (w *podWorker) report(ctx context.Context, status corev1.PodStatus) {
+func (w *podWorker) report(ctx context.Context, status corev1.PodStatus) error {
 	status.QOSClass = w.reported.QOSClass
 	patch, err := statusPatch(w.uid, w.reported, status)
 	if err != nil {
-		w.k.opts.Log.Error("computing a pod's status", "pod", w.pod.Namespace+"/"+w.pod.Name, "error", err)
-		return
+		return w.unlessGone(ctx, err, "computing a pod's status")
 	}
 	updated, err := w.k.client.CoreV1().Pods(w.pod.Namespace).Patch(ctx, w.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	switch {
-	case err == nil:
+	if err == nil {
 		w.reported = updated.Status
-	case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil: // these two: the pod is gone
-		w.k.opts.Log.Warn("writing a pod's status", "pod", w.pod.Namespace+"/"+w.pod.Name, "error", err)
 	}
+	return w.unlessGone(ctx, err, "writing a pod's status")
 }
 
 // statusPatch applies to the pod with this UID only, not to one that has its name by now.
