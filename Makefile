@@ -96,7 +96,7 @@ reproducible: $(KO) ## Build the release twice, in two directories, the second t
 
 .PHONY: licenses
 licenses: ## Find the licence of everything that is published, and fail where one is not allowed.
-	cd hack/licenses && $(GO) run . ../..
+	cd hack/licenses && $(GO) run . check ../..
 
 .PHONY: vulncheck
 vulncheck: $(GOVULNCHECK) ## Look for known vulnerabilities in what our programs call: docs/dependencies.md says what each exit status means.

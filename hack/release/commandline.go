@@ -4,12 +4,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 )
 
-// buildCommandLine builds `dovetail` for each platform. As links in the archive it is a plugin of kubectl, and completes its names.
+// buildCommandLine builds `dovetail` for each platform, and an SBOM of each. As links in the archive it is a plugin of kubectl, and
+// completes its names.
 func (r *release) buildCommandLine(ctx context.Context) error {
 	for _, platform := range r.cli {
 		system, arch, ok := strings.Cut(platform, "/")
@@ -28,6 +32,9 @@ func (r *release) buildCommandLine(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := r.licenses(ctx, "sbom", ".", "./cmd/dovetail", program, r.version, filepath.Join(r.out, sbomDir, filepath.Base(program)+".spdx.json")); err != nil {
+			return err
+		}
 		path := filepath.Join(r.out, fmt.Sprintf("dovetail_%s_%s_%s.tar.gz", r.version, system, arch))
 		if err := writeArchive(path, r.epoch, []entry{
 			licence, binary,
@@ -39,4 +46,15 @@ func (r *release) buildCommandLine(ctx context.Context) error {
 		fmt.Println(path)
 	}
 	return nil
+}
+
+// licenses runs hack/licenses, a module of its own.
+func (r *release) licenses(ctx context.Context, args ...string) error {
+	program := filepath.Join(r.work, "licenses")
+	if _, err := os.Stat(program); errors.Is(err, fs.ErrNotExist) {
+		if err := execute(ctx, r.environment(), "go", "build", "-C", "hack/licenses", "-o", program, "."); err != nil {
+			return err
+		}
+	}
+	return execute(ctx, r.environment(), program, args...)
 }

@@ -34,14 +34,10 @@ func (r *release) buildImages(ctx context.Context) error {
 	} else if r.base != "" {
 		env = []string{"KO_DEFAULTBASEIMAGE=" + r.base}
 	}
-	boms := filepath.Join(r.out, "sbom")
-	if err := os.Mkdir(boms, 0o755); err != nil {
-		return err
-	}
 	for _, name := range r.images {
 		layout := filepath.Join("..", name) // in r.work; of absolute paths ko takes those only that a repository could have
 		env := r.environment(append(env, "KO_DOCKER_REPO=ghcr.io/dovetail-dev/dovetail/"+name)...)
-		if err := execute(ctx, env, r.ko, "build", "--push=false", "--bare", "--sbom=spdx", "--sbom-dir="+boms,
+		if err := execute(ctx, env, r.ko, "build", "--push=false", "--bare", "--sbom=spdx", "--sbom-dir="+filepath.Join(r.out, sbomDir),
 			"--platform="+strings.Join(r.platforms, ","), "--oci-layout-path="+layout, "./cmd/"+name); err != nil {
 			return err
 		}

@@ -18,6 +18,9 @@ import (
 	"time"
 )
 
+// sbomDir is where SBOMs are, in what is published.
+const sbomDir = "sbom"
+
 // release is what is asked for.
 type release struct {
 	version string // as git's tag, v1.2.3
@@ -64,7 +67,7 @@ func run(ctx context.Context) (err error) {
 	if err := os.RemoveAll(r.out); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(r.out, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(r.out, sbomDir), 0o755); err != nil {
 		return err
 	}
 	if r.work, err = os.MkdirTemp("", "dovetail-release-"); err != nil {
