@@ -3,9 +3,7 @@
 package charts_test
 
 import (
-	"encoding/json"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/dovetail-dev/dovetail/charts"
+	"github.com/dovetail-dev/dovetail/charts/monitoring"
 )
 
 // documented are the metrics of the docs' pages, which tests compare with those that the programs register, and their labels.
@@ -82,20 +81,10 @@ func checkExpression(t *testing.T, expression string, metrics, labels map[string
 func TestDashboardsAskForMetricsThatThereAre(t *testing.T) {
 	metrics, labels := documented(t)
 	asked := map[string]bool{}
-	files, err := filepath.Glob("dovetail/monitoring/dashboards/*.json")
+	dashboards, err := monitoring.Dashboards(dashboardsDir)
 	require.NoError(t, err)
-	require.Len(t, files, 3)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		require.NoError(t, err)
-		var dashboard struct {
-			Title  string
-			Panels []struct {
-				Title   string
-				Targets []struct{ Expr string }
-			}
-		}
-		require.NoError(t, json.Unmarshal(text, &dashboard))
+	require.Len(t, dashboards, 3)
+	for _, dashboard := range dashboards {
 		for _, panel := range dashboard.Panels {
 			require.NotEmpty(t, panel.Targets, panel.Title)
 			for _, target := range panel.Targets {
@@ -113,22 +102,18 @@ func TestDashboardsAskForMetricsThatThereAre(t *testing.T) {
 
 func TestEachAlertIsOfMetricsThatThereAreAndHasItsRunbook(t *testing.T) {
 	metrics, labels := documented(t)
-	groups, problems := rulefmt.ParseFile("dovetail/monitoring/rules.yaml", false, model.UTF8Validation)
-	require.Empty(t, problems)
+	rules, err := monitoring.Rules(rulesFile)
+	require.NoError(t, err)
 	runbooks, err := os.ReadFile("../docs/runbooks.md")
 	require.NoError(t, err)
-	alerts := 0
-	for _, group := range groups.Groups {
-		for _, rule := range group.Rules {
-			alerts++
-			checkExpression(t, rule.Expr, metrics, labels)
-			require.Contains(t, string(runbooks), "\n## "+rule.Alert+"\n")
-			require.True(t, strings.HasSuffix(rule.Annotations["runbook_url"], "docs/runbooks.md#"+strings.ToLower(rule.Alert)), rule.Alert)
-			require.NotEmpty(t, rule.Annotations["summary"])
-			require.Contains(t, []string{"warning", "critical"}, rule.Labels["severity"])
-		}
+	for _, rule := range rules {
+		checkExpression(t, rule.Expr, metrics, labels)
+		require.Contains(t, string(runbooks), "\n## "+rule.Alert+"\n")
+		require.True(t, strings.HasSuffix(rule.Annotations["runbook_url"], "docs/runbooks.md#"+strings.ToLower(rule.Alert)), rule.Alert)
+		require.NotEmpty(t, rule.Annotations["summary"])
+		require.Contains(t, []string{"warning", "critical"}, rule.Labels["severity"])
 	}
-	require.Equal(t, alerts, strings.Count(string(runbooks), "\n## "), "a runbook is for no alert")
+	require.Equal(t, len(rules), strings.Count(string(runbooks), "\n## "), "a runbook is for no alert")
 }
 
 func TestMonitoringIsOfThePortsOfThePods(t *testing.T) {

@@ -3,42 +3,41 @@
 package charts_test
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dovetail-dev/dovetail/charts/monitoring"
 )
 
 // realRun are the metrics of ours that a sandbox's controller and two of its agents served, a minute after the examples were applied; as
 // Prometheus has them, with namespace and pod, and unchanged for ten minutes.
 // To record them again: `dovetail sandbox exec --instance ID -- bin/netprobe get http://127.0.0.1:61680/metrics` (8080: the controller), and of that
 // the lines that begin with dovetail_.
-func realRun(t *testing.T) (found recorded) {
+func realRun(t *testing.T) monitoring.Series {
 	t.Helper()
 	files, err := filepath.Glob("testdata/metrics/*.prom")
 	require.NoError(t, err)
 	require.Len(t, files, 3)
+	var samples []monitoring.Sample
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		var lines strings.Builder
-		for line := range strings.Lines(string(text)) {
-			lines.WriteString(strings.TrimSpace(line) + "x10\n")
-		}
 		pod := strings.TrimSuffix(filepath.Base(file), ".prom")
-		for _, series := range parse(t, lines.String()) {
-			series.Metric = labels.NewBuilder(series.Metric).Set("namespace", "kube-system").Set("pod", pod).Labels()
-			found = append(found, series)
-		}
+		found, err := monitoring.ParseScrape(text, labels.FromStrings("namespace", "kube-system", "pod", pod))
+		require.NoError(t, err)
+		samples = append(samples, found...)
 	}
-	return found
+	recording := monitoring.Recording{}
+	for minute := range 11 {
+		recording.Add(time.Unix(0, 0).Add(time.Duration(minute)*time.Minute), samples)
+	}
+	return recording.Series()
 }
 
 const (
@@ -46,36 +45,28 @@ const (
 	at = 6 * time.Minute
 	// alertMark ends the place of an alert's expression.
 	alertMark = " (alert)"
+	// dashboardsDir and rulesFile are the chart's.
+	dashboardsDir = "dovetail/monitoring/dashboards"
+	rulesFile     = "dovetail/monitoring/rules.yaml"
 )
 
 // expressions of dashboards and alerts, and where each stands.
 func expressions(t *testing.T) (found map[string]string) {
 	t.Helper()
 	found = map[string]string{}
-	files, err := filepath.Glob("dovetail/monitoring/dashboards/*.json")
+	dashboards, err := monitoring.Dashboards(dashboardsDir)
 	require.NoError(t, err)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		require.NoError(t, err)
-		var dashboard struct {
-			Panels []struct {
-				Title   string
-				Targets []struct{ Expr string }
-			}
-		}
-		require.NoError(t, json.Unmarshal(text, &dashboard))
+	for _, dashboard := range dashboards {
 		for _, panel := range dashboard.Panels {
 			for _, target := range panel.Targets {
-				found[target.Expr] = filepath.Base(file) + ": " + panel.Title
+				found[target.Expr] = dashboard.File + ": " + panel.Title
 			}
 		}
 	}
-	groups, problems := rulefmt.ParseFile("dovetail/monitoring/rules.yaml", false, model.UTF8Validation)
-	require.Empty(t, problems)
-	for _, group := range groups.Groups {
-		for _, rule := range group.Rules {
-			found[rule.Expr] = rule.Alert + alertMark
-		}
+	rules, err := monitoring.Rules(rulesFile)
+	require.NoError(t, err)
+	for _, rule := range rules {
+		found[rule.Expr] = rule.Alert + alertMark
 	}
 	return found
 }
@@ -98,7 +89,7 @@ func TestEachExpressionOfTheDashboardsFindsSeriesInARealRun(t *testing.T) {
 	all := expressions(t)
 	for expression, where := range all {
 		if !strings.HasSuffix(where, alertMark) {
-			found := run.query(t, expression, at, at)
+			found := query(t, run, expression, at, at)
 			if why, ok := absent[expression]; ok {
 				require.Empty(t, found, "%s: it is said to need %s", expression, why)
 			} else {
@@ -115,7 +106,7 @@ func TestNoAlertFiresInARealRunInWhichNothingIsWrong(t *testing.T) {
 	run := realRun(t)
 	for expression, where := range expressions(t) {
 		if strings.HasSuffix(where, alertMark) && !strings.Contains(expression, "time()") { // it was read in another year than this test's
-			require.Empty(t, run.query(t, expression, at, at), where)
+			require.Empty(t, query(t, run, expression, at, at), where)
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dovetail-dev/dovetail/charts/monitoring"
 )
 
 // alertTest is a unit test of an alert, as promtool's: series, a sample a minute, and who it fires for after that many minutes.
@@ -104,13 +106,11 @@ var alertTests = map[string]alertTest{
 const horizon = time.Hour
 
 func TestEachAlertFiresWhenItShouldAndElseNot(t *testing.T) {
-	groups, problems := rulefmt.ParseFile("dovetail/monitoring/rules.yaml", false, model.UTF8Validation)
-	require.Empty(t, problems)
+	list, err := monitoring.Rules(rulesFile)
+	require.NoError(t, err)
 	rules := map[string]rulefmt.Rule{}
-	for _, group := range groups.Groups {
-		for _, rule := range group.Rules {
-			rules[rule.Alert] = rule
-		}
+	for _, rule := range list {
+		rules[rule.Alert] = rule
 	}
 	fires, rests := map[string]bool{}, map[string]bool{}
 	for name, test := range alertTests {
@@ -123,7 +123,7 @@ func TestEachAlertFiresWhenItShouldAndElseNot(t *testing.T) {
 				if at < since {
 					return nil
 				}
-				for _, result := range series.query(t, rule.Expr, at-since, at) {
+				for _, result := range query(t, series, rule.Expr, at-since, at) {
 					if len(result.Floats) == int(since/time.Minute)+1 {
 						metric := result.Metric.Map()
 						delete(metric, model.MetricNameLabel)
