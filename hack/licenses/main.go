@@ -3,6 +3,7 @@
 // Licenses knows the licences of the modules that are compiled into what a release publishes. It
 //
 //   - checks that each is allowed, is recognized, and is what docs/dependencies.md says, if the module is there;
+//   - writes the notices that licences ask for: a program's modules, and the texts of their licences;
 //   - writes an SBOM of a program in SPDX.
 //
 // A module's licences are those in its directory, and those beside the packages that are compiled in: code that it has from others.
@@ -32,7 +33,8 @@ var programs = map[string][]platform{
 
 const usage = `usage:
   licenses check ROOT
-  licenses sbom ROOT PROGRAM BINARY VERSION OUT   (BINARY is built of PROGRAM, such as ./cmd/dovetail; SOURCE_DATE_EPOCH is the time in the SBOM)`
+  licenses notices ROOT PROGRAM OUT               (PROGRAM is one such as ./cmd/dovetail)
+  licenses sbom ROOT PROGRAM BINARY VERSION OUT   (BINARY is built of PROGRAM; SOURCE_DATE_EPOCH is the time in the SBOM)`
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -45,6 +47,8 @@ func run(args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "check":
 		return check(args[1])
+	case len(args) == 4 && args[0] == "notices":
+		return writeNotices(args[1], args[2], args[3])
 	case len(args) == 6 && args[0] == "sbom":
 		return writeSBOM(args[1], args[2], args[3], args[4], args[5])
 	}

@@ -24,14 +24,15 @@ var (
 )
 
 // files of a module whose names match, in its directory and beside the packages that are compiled in.
-func (m *module) files(name *regexp.Regexp) (paths []string, err error) {
+func (m *module) files(names ...*regexp.Regexp) (paths []string, err error) {
 	for _, dir := range append([]string{m.dir}, slices.Sorted(maps.Keys(m.below))...) {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return nil, err
 		}
 		for _, entry := range entries {
-			if entry.Type().IsRegular() && name.MatchString(entry.Name()) && !notText.MatchString(entry.Name()) {
+			matches := slices.ContainsFunc(names, func(name *regexp.Regexp) bool { return name.MatchString(entry.Name()) })
+			if matches && entry.Type().IsRegular() && !notText.MatchString(entry.Name()) {
 				paths = append(paths, filepath.Join(dir, entry.Name()))
 			}
 		}

@@ -4,10 +4,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -15,6 +12,13 @@ import (
 // buildCommandLine builds `dovetail` for each platform, and an SBOM of each. As links in the archive it is a plugin of kubectl, and
 // completes its names.
 func (r *release) buildCommandLine(ctx context.Context) error {
+	if len(r.cli) == 0 {
+		return nil
+	}
+	notices := filepath.Join(r.work, noticesFile)
+	if err := r.licenses(ctx, "notices", ".", "./cmd/dovetail", notices); err != nil {
+		return err
+	}
 	for _, platform := range r.cli {
 		system, arch, ok := strings.Cut(platform, "/")
 		if !ok {
@@ -28,7 +32,11 @@ func (r *release) buildCommandLine(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		licence, err := fileEntry("LICENSE", "LICENSE", 0o644)
+		licence, err := fileEntry(licenceFile, licenceFile, 0o644)
+		if err != nil {
+			return err
+		}
+		notices, err := fileEntry(noticesFile, notices, 0o644)
 		if err != nil {
 			return err
 		}
@@ -37,7 +45,7 @@ func (r *release) buildCommandLine(ctx context.Context) error {
 		}
 		path := filepath.Join(r.out, fmt.Sprintf("dovetail_%s_%s_%s.tar.gz", r.version, system, arch))
 		if err := writeArchive(path, r.epoch, []entry{
-			licence, binary,
+			licence, notices, binary,
 			{name: "kubectl-dovetail", mode: 0o777, link: "dovetail"},
 			{name: "kubectl_complete-dovetail", mode: 0o777, link: "dovetail"},
 		}); err != nil {
@@ -46,15 +54,4 @@ func (r *release) buildCommandLine(ctx context.Context) error {
 		fmt.Println(path)
 	}
 	return nil
-}
-
-// licenses runs hack/licenses, a module of its own.
-func (r *release) licenses(ctx context.Context, args ...string) error {
-	program := filepath.Join(r.work, "licenses")
-	if _, err := os.Stat(program); errors.Is(err, fs.ErrNotExist) {
-		if err := execute(ctx, r.environment(), "go", "build", "-C", "hack/licenses", "-o", program, "."); err != nil {
-			return err
-		}
-	}
-	return execute(ctx, r.environment(), program, args...)
 }

@@ -35,6 +35,9 @@ func (r *release) buildImages(ctx context.Context) error {
 		env = []string{"KO_DEFAULTBASEIMAGE=" + r.base}
 	}
 	for _, name := range r.images {
+		if err := r.addKodata(ctx, name); err != nil {
+			return err
+		}
 		layout := filepath.Join("..", name) // in r.work; of absolute paths ko takes those only that a repository could have
 		env := r.environment(append(env, "KO_DOCKER_REPO=ghcr.io/dovetail-dev/dovetail/"+name)...)
 		if err := execute(ctx, env, r.ko, "build", "--push=false", "--bare", "--sbom=spdx", "--sbom-dir="+filepath.Join(r.out, sbomDir),

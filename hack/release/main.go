@@ -121,8 +121,9 @@ func (r *release) ldflags() string {
 }
 
 func (r *release) environment(more ...string) []string {
+	epoch := strconv.FormatInt(r.epoch.Unix(), 10)
 	return append(os.Environ(), append([]string{
-		"CGO_ENABLED=0", "GOFLAGS=-trimpath", "VERSION=" + r.version, "SOURCE_DATE_EPOCH=" + strconv.FormatInt(r.epoch.Unix(), 10),
+		"CGO_ENABLED=0", "GOFLAGS=-trimpath", "VERSION=" + r.version, "SOURCE_DATE_EPOCH=" + epoch, "KO_DATA_DATE_EPOCH=" + epoch,
 	}, more...)...)
 }
 
