@@ -90,3 +90,32 @@ func directoryEntries(dir string) (entries []entry, err error) {
 	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	return entries, err
 }
+
+// eachFile calls visit with each file of a compressed tar file.
+func eachFile(path string, visit func(*tar.Header, io.Reader) error) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	plain, err := gzip.NewReader(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	archive := tar.NewReader(plain)
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if header.Typeflag != tar.TypeReg {
+			continue
+		}
+		if err := visit(header, archive); err != nil {
+			return fmt.Errorf("%s: %s: %w", path, header.Name, err)
+		}
+	}
+}

@@ -5,12 +5,9 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -52,27 +49,10 @@ func (r *release) packageCharts(context.Context) error {
 
 // packed are the entries of a .tgz.
 func packed(path string) (entries []entry, err error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := gzip.NewReader(bytes.NewReader(content))
-	if err != nil {
-		return nil, err
-	}
-	archive := tar.NewReader(plain)
-	for {
-		header, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			return entries, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		file, err := io.ReadAll(archive)
-		if err != nil {
-			return nil, err
-		}
+	err = eachFile(path, func(header *tar.Header, content io.Reader) error {
+		file, err := io.ReadAll(content)
 		entries = append(entries, entry{name: header.Name, mode: 0o644, content: bytes.NewReader(file), size: header.Size})
-	}
+		return err
+	})
+	return entries, err
 }

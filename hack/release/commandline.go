@@ -24,7 +24,7 @@ func (r *release) buildCommandLine(ctx context.Context) error {
 		if !ok {
 			return fmt.Errorf("%q is no platform", platform)
 		}
-		program := filepath.Join(r.work, "dovetail-"+system+"-"+arch)
+		program := filepath.Join(r.work, "cli", system+"-"+arch, "dovetail")
 		if err := execute(ctx, r.environment("GOOS="+system, "GOARCH="+arch), "go", "build", "-ldflags", r.ldflags(), "-o", program, "./cmd/dovetail"); err != nil {
 			return err
 		}
@@ -40,7 +40,10 @@ func (r *release) buildCommandLine(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.licenses(ctx, "sbom", ".", "./cmd/dovetail", program, r.version, filepath.Join(r.out, sbomDir, filepath.Base(program)+".spdx.json")); err != nil {
+		if err := r.licenses(ctx, "sbom", ".", "./cmd/dovetail", program, r.version, filepath.Join(r.out, sbomDir, bomName("dovetail", platform))); err != nil {
+			return err
+		}
+		if err := r.checkProgram(ctx, program, platform, "version"); err != nil {
 			return err
 		}
 		path := filepath.Join(r.out, fmt.Sprintf("dovetail_%s_%s_%s.tar.gz", r.version, system, arch))

@@ -3,12 +3,15 @@
 package main
 
 import (
-	"cmp"
+	"archive/tar"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -40,11 +43,15 @@ func (r *release) buildImages(ctx context.Context) error {
 		}
 		layout := filepath.Join("..", name) // in r.work; of absolute paths ko takes those only that a repository could have
 		env := r.environment(append(env, "KO_DOCKER_REPO=ghcr.io/dovetail-dev/dovetail/"+name)...)
+		labels := []string{
+			v1.AnnotationTitle + "=dovetail-" + name, v1.AnnotationVersion + "=" + r.version, v1.AnnotationRevision + "=" + r.commit,
+			v1.AnnotationSource + "=https://" + repository, v1.AnnotationLicenses + "=Apache-2.0",
+		}
 		if err := execute(ctx, env, r.ko, "build", "--push=false", "--bare", "--sbom=spdx", "--sbom-dir="+filepath.Join(r.out, sbomDir),
-			"--platform="+strings.Join(r.platforms, ","), "--oci-layout-path="+layout, "./cmd/"+name); err != nil {
+			"--image-label="+strings.Join(labels, ","), "--image-annotation="+strings.Join(labels, ","), "--platform="+strings.Join(r.platforms, ","), "--oci-layout-path="+layout, "./cmd/"+name); err != nil {
 			return err
 		}
-		if err := checkSizes(name, layout); err != nil {
+		if err := r.checkImage(ctx, name, layout); err != nil {
 			return err
 		}
 		entries, err := directoryEntries(layout)
@@ -60,29 +67,84 @@ func (r *release) buildImages(ctx context.Context) error {
 	return nil
 }
 
-// checkSizes prints what a node downloads of an image, and fails where it is too much.
-func checkSizes(name, layout string) error {
+// checkImage prints what a node downloads of an image, and fails where it is too much, where a platform is missing, or where what is
+// in it is not of this release.
+func (r *release) checkImage(ctx context.Context, name, layout string) error {
 	var index v1.Index
 	if err := readJSON(filepath.Join(layout, v1.ImageIndexFile), &index); err != nil {
 		return err
 	}
-	return eachImage(layout, index, func(platform v1.Platform, d digest.Digest, manifest v1.Manifest) error {
+	var platforms []string
+	if err := eachImage(layout, index, func(d digest.Digest, manifest v1.Manifest) error {
+		var image v1.Image
+		if err := readJSON(blob(layout, manifest.Config.Digest), &image); err != nil {
+			return err
+		}
+		platform := image.OS + "/" + image.Architecture
+		platforms = append(platforms, platform)
 		size := manifest.Config.Size
 		for _, layer := range manifest.Layers {
 			size += layer.Size
 		}
 		limit := limits[name]
-		fmt.Printf("%-10s %-6s %5.1f MB compressed, limit %.0f MB, %s\n", name, platform.Architecture, float64(size)/megabyte, float64(limit)/megabyte, d)
+		fmt.Printf("%-10s %-6s %5.1f MB compressed, limit %.0f MB, %s\n", name, image.Architecture, float64(size)/megabyte, float64(limit)/megabyte, d)
 		if limit > 0 && size > limit {
-			return fmt.Errorf("image %s for %s/%s is %d bytes, more than %d", name, platform.OS, platform.Architecture, size, limit)
+			return fmt.Errorf("image %s for %s is %d bytes, more than %d", name, platform, size, limit)
 		}
-		return nil
-	})
+		if version, commit := image.Config.Labels[v1.AnnotationVersion], image.Config.Labels[v1.AnnotationRevision]; version != r.version || commit != r.commit {
+			return fmt.Errorf("image %s for %s has the labels of version %q, commit %q", name, platform, version, commit)
+		}
+		files, err := unpack(layout, manifest, filepath.Join(r.work, "unpacked", name+"-"+image.Architecture), "ko-app/"+name, "var/run/ko/"+licenceFile, "var/run/ko/"+noticesFile)
+		if err != nil {
+			return fmt.Errorf("image %s for %s: %w", name, platform, err)
+		}
+		return r.checkProgram(ctx, files[0], platform, "--version")
+	}); err != nil {
+		return err
+	}
+	slices.Sort(platforms)
+	if want := slices.Sorted(slices.Values(r.platforms)); !slices.Equal(platforms, want) {
+		return fmt.Errorf("image %s is for %v, not for %v", name, platforms, want)
+	}
+	return nil
 }
 
-func eachImage(layout string, index v1.Index, visit func(v1.Platform, digest.Digest, v1.Manifest) error) error {
+// unpack writes files of an image's layers into a directory, and returns where they are.
+func unpack(layout string, manifest v1.Manifest, dir string, names ...string) (paths []string, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	paths = make([]string, len(names))
+	for _, layer := range manifest.Layers {
+		if err := eachFile(blob(layout, layer.Digest), func(header *tar.Header, content io.Reader) error {
+			i := slices.Index(names, strings.TrimPrefix(header.Name, "/"))
+			if i < 0 {
+				return nil
+			}
+			paths[i] = filepath.Join(dir, filepath.Base(header.Name))
+			file, err := os.OpenFile(paths[i], os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(file, content)
+			return errors.Join(err, file.Close())
+		}); err != nil {
+			return nil, err
+		}
+	}
+	if i := slices.Index(paths, ""); i >= 0 {
+		return nil, fmt.Errorf("it has no file %s", names[i])
+	}
+	return paths, nil
+}
+
+func blob(layout string, d digest.Digest) string {
+	return filepath.Join(layout, v1.ImageBlobsDir, d.Algorithm().String(), d.Encoded())
+}
+
+func eachImage(layout string, index v1.Index, visit func(digest.Digest, v1.Manifest) error) error {
 	for _, d := range index.Manifests {
-		path := filepath.Join(layout, v1.ImageBlobsDir, d.Digest.Algorithm().String(), d.Digest.Encoded())
+		path := blob(layout, d.Digest)
 		if d.MediaType == v1.MediaTypeImageIndex || strings.HasSuffix(d.MediaType, "manifest.list.v2+json") {
 			var below v1.Index
 			if err := readJSON(path, &below); err != nil {
@@ -97,7 +159,7 @@ func eachImage(layout string, index v1.Index, visit func(v1.Platform, digest.Dig
 		if err := readJSON(path, &manifest); err != nil {
 			return err
 		}
-		if err := visit(*cmp.Or(d.Platform, &v1.Platform{}), d.Digest, manifest); err != nil {
+		if err := visit(d.Digest, manifest); err != nil {
 			return err
 		}
 	}

@@ -21,6 +21,8 @@ import (
 // sbomDir is where SBOMs are, in what is published.
 const sbomDir = "sbom"
 
+const repository = "github.com/dovetail-dev/dovetail"
+
 // release is what is asked for.
 type release struct {
 	version string // as git's tag, v1.2.3
@@ -31,8 +33,9 @@ type release struct {
 	images  []string
 	// platforms of the images and of the command line, as linux/amd64.
 	platforms, cli []string
-	// epoch is when the commit was made: the time of every file.
-	epoch time.Time
+	// commit is what is built; epoch is when it was made: the time of every file.
+	commit string
+	epoch  time.Time
 }
 
 func main() {
@@ -106,10 +109,12 @@ func (r *release) checkOut(ctx context.Context) error {
 	if err := os.Chdir(source); err != nil {
 		return err
 	}
-	seconds, err := output(ctx, "git", "log", "-1", "--format=%ct")
+	head, err := output(ctx, "git", "log", "-1", "--format=%H %ct")
 	if err != nil {
 		return err
 	}
+	commit, seconds, _ := strings.Cut(head, " ")
+	r.commit = commit
 	unix, err := strconv.ParseInt(seconds, 10, 64)
 	r.epoch = time.Unix(unix, 0).UTC()
 	return err
@@ -117,13 +122,13 @@ func (r *release) checkOut(ctx context.Context) error {
 
 // ldflags are those of .ko.yaml and the Makefile.
 func (r *release) ldflags() string {
-	return "-s -w -X github.com/dovetail-dev/dovetail/pkg/version.version=" + r.version
+	return "-s -w -X " + repository + "/pkg/version.version=" + r.version
 }
 
 func (r *release) environment(more ...string) []string {
 	epoch := strconv.FormatInt(r.epoch.Unix(), 10)
 	return append(os.Environ(), append([]string{
-		"CGO_ENABLED=0", "GOFLAGS=-trimpath", "VERSION=" + r.version, "SOURCE_DATE_EPOCH=" + epoch, "KO_DATA_DATE_EPOCH=" + epoch,
+		"CGO_ENABLED=0", "GOFLAGS=-trimpath", "GOWORK=off", "GOAMD64=v1", "GOARM64=v8.0", "VERSION=" + r.version, "SOURCE_DATE_EPOCH=" + epoch, "KO_DATA_DATE_EPOCH=" + epoch,
 	}, more...)...)
 }
 
