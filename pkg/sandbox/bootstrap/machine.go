@@ -16,6 +16,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/smithy-go"
 	corev1 "k8s.io/api/core/v1"
@@ -60,7 +63,7 @@ type Hardware struct {
 // instance types.
 func Read(ctx context.Context, hardware func(instanceType string) (Hardware, bool)) (Machine, error) {
 	var m Machine
-	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled})
+	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled, DisableDefaultTimeout: true, Retryer: patient()})
 	raw, err := m.read(ctx, client)
 	if err != nil {
 		return m, fmt.Errorf("instance metadata service: %w", err)
@@ -72,6 +75,15 @@ func Read(ctx context.Context, hardware func(instanceType string) (Hardware, boo
 	m.UserData, err = DecodeUserData(raw)
 	return m, err
 }
+
+// patient as cloud-init and nodeadm are: a boot that gave up on a metadata service that answers errors for a while would leave an instance
+// that never becomes a node. An answer that there is no such thing is an answer.
+func patient() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.RateLimiter = bootAttempts, ratelimit.None })
+}
+
+// bootAttempts are at most a second apart: two minutes or more, as cloud-init waits for a data source.
+const bootAttempts = 240
 
 // read returns the user data too.
 func (i *Identity) read(ctx context.Context, client *imds.Client) ([]byte, error) {
@@ -107,7 +119,7 @@ func waitForDocument(ctx context.Context, client *imds.Client) (*imds.GetInstanc
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		document, err := client.GetInstanceIdentityDocument(ctx, nil)
+		document, err := client.GetInstanceIdentityDocument(ctx, nil, func(o *imds.Options) { o.Retryer = aws.NopRetryer{} })
 		if err == nil {
 			return document, nil
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -147,6 +148,8 @@ spec:
 	metadata.Listener = listener
 	metadata.Start()
 	t.Cleanup(metadata.Close)
+	_, err = cloud.AddFault(sandboxaws.Fault{MetadataError: &sandboxaws.MetadataErrorFault{Status: http.StatusServiceUnavailable, Rate: 0.8}})
+	require.NoError(t, err) // the boot does not give up on a metadata service that answers now and then
 }
 
 // program builds what the tests' containers run: static, as images of one program hold it.
