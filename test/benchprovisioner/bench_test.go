@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -24,6 +25,7 @@ var (
 	pods        = flag.Int("pods", 1000, "pods to schedule")
 	nodes       = flag.Int("nodes", 100, "nodes of each controller; 0 leaves out the controllers' memory and calls")
 	podsPerNode = flag.Int("pods-per-node", 10, "pods on each of these nodes")
+	idle        = flag.Duration("idle", 3*time.Minute, "how long each of these controllers has nothing to do first")
 	out         = flag.String("out", "", "file for the figures as JSON")
 )
 

@@ -55,10 +55,10 @@ func (r *results) report(t *testing.T, path string) {
 	row("\ncounting\tcount\tp50 ms\tp99 ms")
 	row("%s\t%d\t%s\t%s", r.Blocks.Name, r.Blocks.Count, ms(r.Blocks.P50), ms(r.Blocks.P99))
 	if len(r.Controllers) > 0 {
-		row("\ncontroller\tnodes\tpods\tidle RSS MB\tRSS MB\tof upstream's\tEC2 calls a node")
+		row("\ncontroller\tnodes\tpods\tidle RSS MB\tof upstream's\tRSS MB\tof upstream's\tEC2 calls a node")
 	}
 	for _, f := range r.Controllers {
-		row("%s\t%d\t%d\t%.1f\t%.1f\t%.2f\t%s", f.Name, f.Nodes, f.Pods, float64(f.Idle)/1e6, float64(f.RSS)/1e6, f.Ratio, calls(f.Calls))
+		row("%s\t%d\t%d\t%.1f\t%.2f\t%.1f\t%.2f\t%s", f.Name, f.Nodes, f.Pods, float64(f.Idle)/1e6, f.IdleRatio, float64(f.RSS)/1e6, f.Ratio, calls(f.Calls))
 	}
 	require.NoError(t, table.Flush())
 	fmt.Println()
