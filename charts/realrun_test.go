@@ -73,15 +73,15 @@ func expressions(t *testing.T) (found map[string]string) {
 
 // absent are the expressions that rightly find nothing in a run in which nothing goes wrong, and what would change that.
 var absent = map[string]string{
-	`sum by (zone, eni_config, reason) (dovetail_unavailable_offerings) > 0`:               "a pod subnet without room",
-	`sum by (pod_network, action) (increase(dovetail_provision_actions_total[5m]))`:        "a PodNetwork with spec.provision",
-	`sum by (reason) (increase(dovetail_static_allocation_fallbacks_total[5m]))`:           "static allocation that a node subnet's public addresses forbid",
-	`sum by (pod_network, subnet) (increase(dovetail_single_address_fallbacks_total[5m]))`: "a fragmented pod subnet",
-	`sum by (subnet, code) (rate(dovetail_launches_refused_by_pod_subnet_total[5m]))`:      "a launch that EC2 refuses",
-	`sum by (subnet, code) (rate(dovetail_nodes_refused_by_pod_subnet_total[5m]))`:         "an agent that EC2 refuses addresses",
-	`sum by (verb, code) (rate(dovetail_agent_cni_duration_seconds_count{code!="0"}[5m]))`: "a call of the plugin that fails",
-	`sum by (reason) (rate(dovetail_agent_failures_total[5m]))`:                            "an agent that gets no addresses",
-	`sum by (migration, phase) (dovetail_node_migration_nodes)`:                            "a NodeMigration",
+	`sum by (zone, eni_config, reason) (dovetail_unavailable_offerings) > 0`:                   "a pod subnet without room",
+	`sum by (pod_network, action) (increase(dovetail_provision_actions_total[5m]))`:            "a PodNetwork with spec.provision",
+	`sum by (reason) (increase(dovetail_static_allocation_fallbacks_total[5m]))`:               "static allocation that a node subnet's public addresses forbid",
+	`sum by (pod_network, subnet) (increase(dovetail_single_address_fallbacks_total[5m]))`:     "a fragmented pod subnet",
+	`sum by (subnet, code) (increase(dovetail_launches_refused_by_pod_subnet_total[5m]))`:      "a launch that EC2 refuses",
+	`sum by (subnet, code) (increase(dovetail_nodes_refused_by_pod_subnet_total[5m]))`:         "an agent that EC2 refuses addresses",
+	`sum by (verb, code) (increase(dovetail_agent_cni_duration_seconds_count{code!="0"}[5m]))`: "a call of the plugin that fails",
+	`sum by (reason) (increase(dovetail_agent_failures_total[5m]))`:                            "an agent that gets no addresses",
+	`sum by (migration, phase) (dovetail_node_migration_nodes)`:                                "a NodeMigration",
 }
 
 func TestEachExpressionOfTheDashboardsFindsSeriesInARealRun(t *testing.T) {
