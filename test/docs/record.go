@@ -21,7 +21,7 @@ type Call struct {
 // programs that scripts may call. Nothing else is in the PATH: a misspelt one is an error. A page with another program adds it here.
 var programs = []string{
 	"dovetail", "kubectl", "helm", "aws", "make",
-	"cat", "git", "go", "jq", "sed", "sha256sum", "skopeo", "tcpdump", "xdg-open",
+	"cat", "crane", "diff", "git", "go", "jq", "mkdir", "sed", "sha256sum", "tar", "tcpdump", "xdg-open",
 }
 
 // stay lets a script change to folders that are not there.
