@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
@@ -43,70 +44,66 @@ func realRun(t *testing.T) monitoring.Series {
 const (
 	// at is when expressions are evaluated: with what the rates of the dashboards look back on.
 	at = 6 * time.Minute
-	// alertMark ends the place of an alert's expression.
-	alertMark = " (alert)"
-	// dashboardsDir and rulesFile are the chart's.
-	dashboardsDir = "dovetail/monitoring/dashboards"
-	rulesFile     = "dovetail/monitoring/rules.yaml"
+	// monitoringDir, and in it dashboards and rules, are the chart's.
+	monitoringDir = "dovetail/monitoring"
+	dashboardsDir = monitoringDir + "/dashboards"
+	rulesFile     = monitoringDir + "/rules.yaml"
 )
 
-// expressions of dashboards and alerts, and where each stands.
-func expressions(t *testing.T) (found map[string]string) {
-	t.Helper()
-	found = map[string]string{}
-	dashboards, err := monitoring.Dashboards(dashboardsDir)
-	require.NoError(t, err)
-	for _, dashboard := range dashboards {
-		for _, panel := range dashboard.Panels {
-			for _, target := range panel.Targets {
-				found[target.Expr] = dashboard.File + ": " + panel.Title
-			}
-		}
-	}
-	rules, err := monitoring.Rules(rulesFile)
-	require.NoError(t, err)
-	for _, rule := range rules {
-		found[rule.Expr] = rule.Alert + alertMark
-	}
-	return found
-}
-
-// absent are the expressions that rightly find nothing in a run in which nothing goes wrong, and what would change that.
-var absent = map[string]string{
+// quiet are the expressions that rightly find nothing in a run in which nothing goes wrong, though the run has their metrics.
+var quiet = map[string]string{
 	`sum by (zone, eni_config, reason) (dovetail_unavailable_offerings) > 0`:                   "a pod subnet without room",
-	`sum by (pod_network, action) (increase(dovetail_provision_actions_total[5m]))`:            "a PodNetwork with spec.provision",
-	`sum by (reason) (increase(dovetail_static_allocation_fallbacks_total[5m]))`:               "static allocation that a node subnet's public addresses forbid",
-	`sum by (pod_network, subnet) (increase(dovetail_single_address_fallbacks_total[5m]))`:     "a fragmented pod subnet",
-	`sum by (subnet, code) (increase(dovetail_launches_refused_by_pod_subnet_total[5m]))`:      "a launch that EC2 refuses",
-	`sum by (subnet, code) (increase(dovetail_nodes_refused_by_pod_subnet_total[5m]))`:         "an agent that EC2 refuses addresses",
 	`sum by (verb, code) (increase(dovetail_agent_cni_duration_seconds_count{code!="0"}[5m]))`: "a call of the plugin that fails",
-	`sum by (reason) (increase(dovetail_agent_failures_total[5m]))`:                            "an agent that gets no addresses",
-	`sum by (migration, phase) (dovetail_node_migration_nodes)`:                                "a NodeMigration",
 }
 
 func TestEachExpressionOfTheDashboardsFindsSeriesInARealRun(t *testing.T) {
 	run := realRun(t)
-	all := expressions(t)
-	for expression, where := range all {
-		if !strings.HasSuffix(where, alertMark) {
-			found := query(t, run, expression, at, at)
-			if why, ok := absent[expression]; ok {
-				require.Empty(t, found, "%s: it is said to need %s", expression, why)
-			} else {
-				require.NotEmpty(t, found, "%s finds nothing: %s", where, expression)
-			}
+	recorded := map[string]bool{}
+	for _, series := range run {
+		recorded[series.Metric.Get(model.MetricNameLabel)] = true
+	}
+	expressions, err := monitoring.Expressions(monitoringDir)
+	require.NoError(t, err)
+	asked, evaluated := map[string]bool{}, map[string]bool{}
+	for _, expression := range expressions {
+		names, err := expression.Names()
+		require.NoError(t, err)
+		seldom := false
+		for _, name := range names {
+			asked[name] = true
+			why, expected := monitoring.Seldom[name]
+			require.Equal(t, expected, !recorded[name], "%s asks for %s, which is recorded or said to need %q, not both", expression.Where, name, why)
+			seldom = seldom || expected
+		}
+		if expression.Alert || seldom {
+			continue
+		}
+		evaluated[expression.Text] = true
+		found := query(t, run, expression.Text, at, at)
+		if why, ok := quiet[expression.Text]; ok {
+			require.Empty(t, found, "%s: it is said to need %s", expression.Where, why)
+		} else {
+			require.NotEmpty(t, found, "%s finds nothing: %s", expression.Where, expression.Text)
 		}
 	}
-	for expression := range absent {
-		require.Contains(t, all, expression, "no dashboard asks for it")
+	for name := range monitoring.Seldom {
+		require.True(t, asked[name], "nothing asks for %s", name)
+	}
+	for expression := range quiet {
+		require.True(t, evaluated[expression], "no dashboard asks for %s", expression)
 	}
 }
 
 func TestNoAlertFiresInARealRunInWhichNothingIsWrong(t *testing.T) {
 	run := realRun(t)
-	for expression, where := range expressions(t) {
-		if strings.HasSuffix(where, alertMark) && !strings.Contains(expression, "time()") { // it was read in another year than this test's
-			require.Empty(t, query(t, run, expression, at, at), where)
+	expressions, err := monitoring.Expressions(monitoringDir)
+	require.NoError(t, err)
+	alerts := 0
+	for _, expression := range expressions {
+		if expression.Alert && !strings.Contains(expression.Text, "time()") { // it was read in another year than this test's
+			alerts++
+			require.Empty(t, query(t, run, expression.Text, at, at), expression.Where)
 		}
 	}
+	require.Positive(t, alerts)
 }

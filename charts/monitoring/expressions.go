@@ -69,11 +69,42 @@ func Rules(file string) (found []rulefmt.Rule, err error) {
 	return found, nil
 }
 
-// Names of the metrics that an expression selects, as Prometheus has them: with _bucket, _count or _sum.
-func Names(expression string) (found []string, err error) {
-	parsed, err := parser.ParseExpr(expression)
+// Expression is what a panel or an alert asks for.
+type Expression struct {
+	Text string
+	// Where it stands, for people.
+	Where string
+	Alert bool
+}
+
+// Expressions of a folder with dashboards/*.json and rules.yaml.
+func Expressions(dir string) (found []Expression, err error) {
+	dashboards, err := Dashboards(filepath.Join(dir, "dashboards"))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", expression, err)
+		return nil, err
+	}
+	for _, dashboard := range dashboards {
+		for _, panel := range dashboard.Panels {
+			for _, target := range panel.Targets {
+				found = append(found, Expression{Text: target.Expr, Where: dashboard.File + ": " + panel.Title})
+			}
+		}
+	}
+	rules, err := Rules(filepath.Join(dir, "rules.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	for _, rule := range rules {
+		found = append(found, Expression{Text: rule.Expr, Where: "rules.yaml: " + rule.Alert, Alert: true})
+	}
+	return found, nil
+}
+
+// Names of the metrics that it selects, as Prometheus has them: with _bucket, _count or _sum.
+func (e Expression) Names() (found []string, err error) {
+	parsed, err := parser.ParseExpr(e.Text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e.Where, err)
 	}
 	parser.Inspect(parsed, func(node parser.Node, _ []parser.Node) error {
 		if selector, ok := node.(*parser.VectorSelector); ok {

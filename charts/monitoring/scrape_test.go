@@ -36,9 +36,9 @@ func TestWhatIsNoMetricIsAnError(t *testing.T) {
 }
 
 func TestNamesOfAnExpressionAreAsPrometheusHasThem(t *testing.T) {
-	names, err := monitoring.Names(`histogram_quantile(0.5, sum by (le) (rate(a_seconds_bucket{verb="ADD"}[5m]))) or b / (c > 0)`)
+	names, err := monitoring.Expression{Text: `histogram_quantile(0.5, sum by (le) (rate(a_seconds_bucket{verb="ADD"}[5m]))) or b / (c > 0)`}.Names()
 	require.NoError(t, err)
 	require.Equal(t, []string{"a_seconds_bucket", "b", "c"}, names)
-	_, err = monitoring.Names("sum(")
+	_, err = monitoring.Expression{Text: "sum("}.Names()
 	require.Error(t, err)
 }
