@@ -5,7 +5,6 @@ package scenario
 import (
 	"context"
 	"fmt"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -129,11 +128,4 @@ func count(pods map[types.UID]*corev1.Pod) Progress {
 // running is true for a pod that has an address and whose containers run.
 func running(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodRunning && pod.Status.PodIP != ""
-}
-
-// Settle waits until the workload has all its pods and nothing of it is on its way, for steps that follow one another.
-func (s *Sandbox) Settle(ctx context.Context, workload Workload) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return s.WaitRunning(ctx, workload, nil)
 }
