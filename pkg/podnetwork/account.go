@@ -9,6 +9,41 @@ import (
 	"github.com/dovetail-dev/dovetail/pkg/podcapacity"
 )
 
+// account of one subnet.
+type account struct {
+	snapshot *Snapshot
+	wanted   time.Time
+	aside    map[string]*commitment // by owner
+	refusal  refusal
+	total    podcapacity.Need // of aside, less what is held; see outstanding
+	stale    bool             // total is
+	chosen   time.Time        // when the last launch took room
+	expiry   time.Time        // the first of aside's, zero for none
+}
+
+// commitment to one node.
+type commitment struct {
+	need podcapacity.Need
+	// instance that it is for, "" until it is known.
+	instance string
+	// launching until EC2 has answered; among is the number of subnets that it may choose from.
+	launching bool
+	among     int
+	// stamped: the NodeClaim says so itself, and its disappearance says that the instance is gone.
+	stamped bool
+	// gone: the NodeClaim disappeared during its launch.
+	gone bool
+	// expires says when a commitment in doubt ends; zero: never.
+	expires time.Time
+}
+
+type refusal struct {
+	code  string
+	until time.Time
+	at    time.Time
+	free  Capacity // at that time
+}
+
 // room at a time.
 func (a *account) room(now time.Time) Room { return a.roomBeyond(a.outstanding(now), now) }
 

@@ -67,41 +67,6 @@ func NewLedger(c clock.Clock) *Ledger {
 	}
 }
 
-// account of one subnet.
-type account struct {
-	snapshot *Snapshot
-	wanted   time.Time
-	aside    map[string]*commitment // by owner
-	refusal  refusal
-	total    podcapacity.Need // of aside, less what is held; see outstanding
-	stale    bool             // total is
-	chosen   time.Time        // when the last launch took room
-	expiry   time.Time        // the first of aside's, zero for none
-}
-
-// commitment to one node.
-type commitment struct {
-	need podcapacity.Need
-	// instance that it is for, "" until it is known.
-	instance string
-	// launching until EC2 has answered; among is the number of subnets that it may choose from.
-	launching bool
-	among     int
-	// stamped: the NodeClaim says so itself, and its disappearance says that the instance is gone.
-	stamped bool
-	// gone: the NodeClaim disappeared during its launch.
-	gone bool
-	// expires says when a commitment in doubt ends; zero: never.
-	expires time.Time
-}
-
-type refusal struct {
-	code  string
-	until time.Time
-	at    time.Time
-	free  Capacity // at that time
-}
-
 // Want says that the subnets are somebody's pod subnets, so that they are read for a while from now on.
 func (l *Ledger) Want(subnets ...string) {
 	l.mu.Lock()
@@ -228,14 +193,6 @@ func (l *Ledger) refuse(subnet, code string, at time.Time) {
 	}
 	l.short = l.clock.Now()
 	l.poke()
-}
-
-// Knows tells whether a subnet is a pod subnet.
-func (l *Ledger) Knows(subnet string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, ok := l.accounts[subnet]
-	return ok
 }
 
 // Request for room for a node that is about to be launched.
@@ -414,12 +371,11 @@ func (l *Ledger) Demand() <-chan struct{} { return l.demand }
 func (l *Ledger) NoteShort() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := l.clock.Now(); now.Sub(l.short) > shortTTL {
-		l.short = now
+	now := l.clock.Now()
+	if now.Sub(l.short) > shortTTL { // who is short already reads often
 		l.poke()
-	} else {
-		l.short = now
 	}
+	l.short = now
 }
 
 // Urgent tells whether nodes have been launched since, or something is short.
