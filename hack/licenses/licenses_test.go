@@ -3,11 +3,16 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	spdxjson "github.com/spdx/tools-golang/json"
+	"github.com/spdx/tools-golang/spdxlib"
 )
 
 const mit = `Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to the following conditions:
@@ -112,5 +117,52 @@ func TestNoticesHaveEachTextOnce(t *testing.T) {
 		} else {
 			texts[words] = true
 		}
+	}
+}
+
+func TestAnSBOMHasWhatTheLinkerWroteIntoTheProgram(t *testing.T) {
+	binary, out := filepath.Join(t.TempDir(), "cni"), filepath.Join(t.TempDir(), "cni.spdx.json")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, "./cmd/cni")
+	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
+	if err := writeSBOM("../..", "./cmd/cni", binary, "v1.2.3", out); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	document, err := spdxjson.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := spdxlib.ValidateDocument(document); err != nil {
+		t.Fatal(err)
+	}
+	if document.DocumentName != "cni_v1.2.3_linux_arm64" || document.CreationInfo.Created != "2023-11-14T22:13:20Z" {
+		t.Errorf("%s of %s", document.DocumentName, document.CreationInfo.Created)
+	}
+	licences := map[string]string{}
+	for _, p := range document.Packages {
+		licences[p.PackageExternalReferences[0].Locator] = p.PackageLicenseDeclared
+	}
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := len(info.Deps) + 2; len(licences) != want || len(info.Deps) < 4 {
+		t.Errorf("%d packages, not %d: the program, Go's library and the modules", len(licences), want)
+	}
+	for _, dep := range info.Deps {
+		if purl := "pkg:golang/" + dep.Path + "@" + dep.Version; licences[purl] == "" {
+			t.Errorf("no %s with a licence", purl)
+		}
+	}
+	if purl := "pkg:golang/stdlib@" + strings.TrimPrefix(info.GoVersion, "go"); licences[purl] != "BSD-3-Clause" {
+		t.Errorf("%s has the licence %q", purl, licences[purl])
 	}
 }
