@@ -4,6 +4,9 @@ package charts_test
 
 import (
 	"context"
+	"net"
+	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dovetail-dev/dovetail/charts"
+	"github.com/dovetail-dev/dovetail/pkg/agent"
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane/controlplanetest"
 )
 
@@ -69,6 +73,33 @@ func TestThePodsKeepToTheirPodSecurityLevels(t *testing.T) {
 func TestCredentialsComeFromVersion2OfTheMetadataService(t *testing.T) {
 	for _, kind := range []string{"Deployment", "DaemonSet"} {
 		require.Contains(t, podOf(t, kind, nil).Spec.Containers[0].Env, corev1.EnvVar{Name: "AWS_EC2_METADATA_V1_DISABLED", Value: "true"}, kind)
+	}
+}
+
+// The agent is on the node's network, and its health port is no other's: only the kubelet asks, on the node.
+func TestTheKubeletAsksTheAgentWhereItAnswers(t *testing.T) {
+	for port, values := range map[string]map[string]any{"61681": nil, "9201": with([]string{"agent", "healthProbePort"}, 9201)} {
+		pod := podOf(t, "DaemonSet", values)
+		require.True(t, pod.Spec.HostNetwork)
+		container := pod.Spec.Containers[0]
+		for _, variable := range container.Env {
+			if variable.ValueFrom == nil {
+				t.Setenv(variable.Name, variable.Value)
+			}
+		}
+		t.Setenv("NODE_NAME", "n")
+		options, err := agent.ParseOptions(nil)
+		require.NoError(t, err)
+		for path, probe := range map[string]*corev1.Probe{"/healthz": container.LivenessProbe, "/readyz": container.ReadinessProbe} {
+			require.NotNil(t, probe, path)
+			require.Equal(t, path, probe.HTTPGet.Path)
+			require.Equal(t, "health", probe.HTTPGet.Port.String())
+			require.True(t, slices.ContainsFunc(container.Ports, func(p corev1.ContainerPort) bool {
+				return p.Name == "health" && strconv.Itoa(int(p.ContainerPort)) == port
+			}))
+			require.Equal(t, options.HealthAddress, net.JoinHostPort(probe.HTTPGet.Host, port))
+			require.Greater(t, probe.TimeoutSeconds, int32(1), "busy nodes answer late")
+		}
 	}
 }
 

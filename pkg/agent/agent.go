@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -44,6 +46,8 @@ const (
 	linkTimeout = 30 * time.Second
 	// Back-off after EC2 refused, doubled each time, with jitter.
 	firstBackoff, lastBackoff = time.Second, 2 * time.Minute
+	// connectBackoff is the longest wait between tries to reach the API server and the metadata service at the start.
+	connectBackoff = 15 * time.Second
 )
 
 // Agent of one node. Its loop is the only writer of all fields.
@@ -78,6 +82,8 @@ type Agent struct {
 	condition *conditionWriter
 	targets   *pool.Targets // as the pod network says now
 	view      atomic.Pointer[view]
+	readiness readiness
+	health    net.Addr // where the kubelet asks
 	errors    recent
 
 	releases datapath.Releases // of the keeper's goroutine
@@ -105,6 +111,9 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	if a.leases, err = lease.Open(opts.StateDir); err != nil {
 		return nil, err
 	}
+	if err := a.serveHealth(ctx); err != nil {
+		return nil, err
+	}
 	clientset, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -118,18 +127,41 @@ func New(ctx context.Context, opts Options, cfg aws.Config, config *rest.Config,
 	go a.keepKernel(ctx)
 	go a.collect(ctx, clientset)
 	a.metadata = imds.New(cfg)
-	if a.instance, err = a.metadata.Instance(ctx); err != nil {
+	if err := a.insist(ctx, "the instance metadata service", func() (err error) {
+		a.instance, err = a.metadata.Instance(ctx)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	if cfg.Region == "" {
 		cfg.Region = a.instance.Region
 	}
 	a.enis = &eni.Client{EC2: ec2.NewFromConfig(a.metrics.instrument(cfg)), InstanceID: a.instance.ID, Cluster: opts.ClusterName}
-	if a.kube, err = a.connect(ctx, config); err != nil {
+	if err := a.insist(ctx, "the API server", func() (err error) {
+		a.kube, err = a.connect(ctx, config)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	a.condition = newConditionWriter(clientset, opts.NodeName, a.node, log)
 	return a, nil
+}
+
+// insist tries until somebody answers: meanwhile the kernel is kept right, which an agent that ends, and that the kubelet starts ever
+// more seldom, would not do.
+func (a *Agent) insist(ctx context.Context, whom string, try func() error) error {
+	for backoff := firstBackoff; ; backoff = min(2*backoff, connectBackoff) {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		a.log.Warn("asking again in a while", "whom", whom, "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(backoff/2 + rand.N(backoff)): //nolint:gosec // jitter
+		}
+	}
 }
 
 // Run serves the node until the context ends. Pods keep their network when it does.
@@ -159,6 +191,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.fail(err)
 		}
 		a.report()
+		a.readiness.step()
 		waiting = a.answer(waiting, err)
 		timer.Reset(a.wait(next))
 	}

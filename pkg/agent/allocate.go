@@ -41,8 +41,12 @@ func (a *Agent) step(ctx context.Context, asks int) (next time.Time, err error) 
 	if !a.source.Known() {
 		return next, nil
 	}
-	if err := a.publish(ctx, s); err != nil || pause {
+	if err := a.publish(ctx, s); err != nil {
 		return next, err
+	}
+	a.readiness.published.Store(true)
+	if pause {
+		return next, nil
 	}
 	demand, err := a.demand(ctx, node, s, asks)
 	if err != nil {

@@ -55,7 +55,7 @@ func (o *Options) flags() *pflag.FlagSet {
 	flags.StringVar(&o.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the container runtime looks for CNI configurations")
 	flags.StringVar(&o.SysctlDir, "sysctl-dir", "/proc/sys/net", "the node's /proc/sys/net, writable: in a container without privileges that of /proc is not")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":61680", "where /metrics is served")
-	flags.StringVar(&o.HealthAddress, "health-address", ":61681", "where /healthz is served")
+	flags.StringVar(&o.HealthAddress, "health-address", "127.0.0.1:61681", "where /healthz and /readyz are served: the kubelet asks on the node")
 	flags.IntVar(&o.MTU, "mtu", 9001, "MTU of ENIs and pods, 576 to 9001")
 	flags.IntVar(&o.MaxENIs, "max-enis", 0, "most ENIs that the node may have, the primary one included; 0: what the instance type takes")
 	flags.IntVar(&o.ReservedENIs, "reserved-enis", 0, "ENIs that are left to others, besides the primary one; as the controller's RESERVED_ENIS")

@@ -23,7 +23,21 @@ import (
 // askTimeout is shorter than the plugin's, so that it hears a reason instead of nothing.
 const askTimeout = 25 * time.Second
 
-// serve answers plugins on the socket, and metrics and health on their ports.
+// serveHealth answers the kubelet's probes from the start: an agent that waits for IMDS or for the API server is alive, and not ready.
+func (a *Agent) serveHealth(ctx context.Context) error {
+	listener, err := net.Listen("tcp", a.opts.HealthAddress)
+	if err != nil {
+		return fmt.Errorf("--health-address: %w", err)
+	}
+	a.health = listener.Addr()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	mux.HandleFunc("GET "+readyPath, a.askSocket)
+	a.serveOn(ctx, listener, mux)
+	return nil
+}
+
+// serve answers plugins on the socket, and metrics on their port.
 func (a *Agent) serve(ctx context.Context) error {
 	path := filepath.Join(a.opts.StateDir, cni.SocketName)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -40,16 +54,12 @@ func (a *Agent) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("--metrics-address: %w", err)
 	}
-	health, err := net.Listen("tcp", a.opts.HealthAddress)
-	if err != nil {
-		return fmt.Errorf("--health-address: %w", err)
-	}
 	plugins := http.NewServeMux()
 	plugins.HandleFunc("POST "+cni.GrowPath, a.grow)
 	plugins.HandleFunc("GET "+status.Path, a.status)
+	plugins.HandleFunc("GET "+readyPath, a.ready)
 	a.serveOn(ctx, socket, plugins)
 	a.serveOn(ctx, metrics, promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
-	a.serveOn(ctx, health, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	return nil
 }
 

@@ -50,6 +50,7 @@ func serving(t *testing.T) *Agent {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
+	require.NoError(t, a.serveHealth(ctx))
 	require.NoError(t, a.serve(ctx))
 	return a
 }

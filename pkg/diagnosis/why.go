@@ -80,12 +80,16 @@ func (s Situation) bound() (found []Finding) {
 	case onNetwork && s.Agent == nil:
 		found = append(found, Finding{Cause: CauseAgentNotReady, Object: node, Message: "no pod of the node agent is on this node", Fix: "kubectl get daemonset -A: does dovetail-agent want a pod on this node, and what keeps it away?"})
 	case onNetwork:
-		trouble := crashed(s.Agent, s.Now)
-		if !ready(s.Agent) {
+		trouble, logs := crashed(s.Agent, s.Now), "kubectl logs --previous -n "
+		switch {
+		case ready(s.Agent):
+		case !runs(s.Agent):
 			trouble = containerTrouble(s.Agent)
+		case network == nil || network.Status != corev1.ConditionFalse: // which says more
+			trouble, logs = "it runs, and has not served the node since its start or hangs", "kubectl logs -n "
 		}
 		if trouble != "" {
-			found = append(found, Finding{Cause: CauseAgentNotReady, Object: "Pod/" + s.Agent.Namespace + "/" + s.Agent.Name, Message: "the node agent is not ready: " + trouble, Fix: "kubectl logs --previous -n " + s.Agent.Namespace + " " + s.Agent.Name})
+			found = append(found, Finding{Cause: CauseAgentNotReady, Object: "Pod/" + s.Agent.Namespace + "/" + s.Agent.Name, Message: "the node agent is not ready: " + trouble, Fix: logs + s.Agent.Namespace + " " + s.Agent.Name})
 		}
 	}
 	if network != nil && network.Status == corev1.ConditionFalse {
@@ -324,6 +328,11 @@ func ready(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
+}
+
+// runs: whatever its readiness probe says.
+func runs(pod *corev1.Pod) bool {
+	return len(pod.Status.ContainerStatuses) > 0 && !slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool { return c.State.Running == nil })
 }
 
 // settled is how long a container has to run until nobody expects the crash before to come again.

@@ -79,6 +79,13 @@ func restarted(since time.Duration) *corev1.Pod {
 	return p
 }
 
+// unready is an agent that runs, and whose readiness probe fails.
+func unready() *corev1.Pod {
+	p := restarted(time.Hour)
+	p.Status.Conditions[0].Status = corev1.ConditionFalse
+	return p
+}
+
 func pool(limits, used corev1.ResourceList) karpv1.NodePool {
 	p := karpv1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}}
 	p.Spec.Limits, p.Status.Resources = karpv1.Limits(limits), used
@@ -259,6 +266,13 @@ func TestWhy(t *testing.T) {
 		},
 		"the agent runs again, after a crash": {
 			diagnosis.Situation{Pod: pod(on("n1")), Node: node(ready), Agent: restarted(10 * time.Second)}, diagnosis.CauseAgentNotReady, "ended with 2 11 s ago",
+		},
+		"the agent runs and is not ready": {
+			diagnosis.Situation{Pod: pod(on("n1")), Node: node(ready), Agent: unready()}, diagnosis.CauseAgentNotReady, "has not served the node since its start",
+		},
+		"the agent runs and is not ready, and the node says why": {
+			diagnosis.Situation{Pod: pod(on("n1")), Agent: unready(), Node: node(nodeCondition(v1alpha1.ConditionPodNetworkReady, corev1.ConditionFalse, "MissingIAMPermissions", "the node's IAM role lacks a right"))},
+			diagnosis.CauseNoAddress, "lacks a right",
 		},
 		"the agent has crashed once, long ago": {
 			diagnosis.Situation{Pod: pod(on("n1")), Node: node(ready), Agent: restarted(time.Hour)}, diagnosis.CauseOther, "phase Pending",

@@ -117,8 +117,14 @@ func TestPodsStartAndEndWhileTheAgentIsAway(t *testing.T) {
 		metrics, err := i.get("http://127.0.0.1:61680/metrics")
 		require.NoError(c, err)
 		require.Contains(c, metrics, describe("dovetail_agent_addresses{state=\"leased\"} %d\n", len(living)))
+		ready, err := i.get(health + "/readyz")
+		require.NoError(c, err)
+		require.Contains(c, ready, "200 OK")
 	})
 }
+
+// health is where the kubelet asks the agent.
+const health = "http://127.0.0.1:61681"
 
 // get asks the agent over HTTP, from the instance.
 func (i *instance) get(url string) (body string, err error) {
@@ -304,6 +310,13 @@ func TestTheDataPathIsRepairedFromTheAgentsStartWhileTheAPIServerIsAway(t *testi
 	more := newPods(t, "later", 2)
 	addAll(t, more, i.addNow)
 	eventually(t, func(c *assert.CollectT) { i.checkKernel(c, append(pods, more...)) })
+	// It is alive, and a rolling update waits for it.
+	alive, err := i.get(health + "/healthz")
+	require.NoError(t, err)
+	require.Contains(t, alive, "200 OK")
+	ready, err := i.get(health + "/readyz")
+	require.NoError(t, err)
+	require.Contains(t, ready, "503 Service Unavailable")
 }
 
 func TestANodeWhoseENIConfigIsDeletedKeepsWhatItHasAndSaysWhyItCannotGrow(t *testing.T) {

@@ -155,7 +155,7 @@ func (s *Sandbox) holdAgent(ctx context.Context, node Node) (release func() ([]s
 	}, nil
 }
 
-// waitAgent waits until an agent runs that was not killed and says that it is healthy.
+// waitAgent waits until an agent runs that was not killed and says that it serves the node.
 func (s *Sandbox) waitAgent(ctx context.Context, node Node, killed []string) (pid string, err error) {
 	err = until(ctx, "the agent of "+node.Name+" is back", func(ctx context.Context) error {
 		out, err := s.OnNode(ctx, node.InstanceID, s.netprobe("pids", agentProgram)...)
@@ -194,8 +194,8 @@ func (s *Sandbox) pool(ctx context.Context, node Node) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// agentHealth is the liveness endpoint of the chart's DaemonSet, on the node.
-const agentHealth = "http://127.0.0.1:61681/healthz"
+// agentHealth is the readiness endpoint of the chart's DaemonSet, on the node.
+const agentHealth = "http://127.0.0.1:61681/readyz"
 
 // kernel lists the node's rules, routes and nftables.
 func (s *Sandbox) kernel(ctx context.Context, node Node) ([]string, error) {
