@@ -124,7 +124,7 @@ func writeConfList(dir, stateDir string) error {
   ]
 }
 `, cni.Type, stateDir)
-	if err := pool.WriteFileAtomically(filepath.Join(dir, "10-dovetail.conflist"), content, 0o644); err != nil {
+	if err := pool.WriteFileAtomically(filepath.Join(dir, "10-dovetail.conflist"), content, 0o600); err != nil {
 		return fmt.Errorf("writing the CNI configuration: %w", err)
 	}
 	return nil

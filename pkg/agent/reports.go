@@ -30,6 +30,9 @@ func (a *Agent) listenForReports(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("socket for plugins' reports: %w", err)
 	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		return fmt.Errorf("socket for plugins' reports: %w", err)
+	}
 	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	go func() {
 		datagram := make([]byte, reportLimit)

@@ -23,6 +23,9 @@ import (
 // askTimeout is shorter than the plugin's, so that it hears a reason instead of nothing.
 const askTimeout = 25 * time.Second
 
+// socketMode lets root connect, should the state directory ever be open to others.
+const socketMode = 0o600
+
 // serveHealth answers the kubelet's probes from the start: an agent that waits for IMDS or for the API server is alive, and not ready.
 func (a *Agent) serveHealth(ctx context.Context) error {
 	listener, err := net.Listen("tcp", a.opts.HealthAddress)
@@ -45,6 +48,9 @@ func (a *Agent) serve(ctx context.Context) error {
 	}
 	socket, err := net.Listen("unix", path)
 	if err != nil {
+		return fmt.Errorf("socket for plugins: %w", err)
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
 		return fmt.Errorf("socket for plugins: %w", err)
 	}
 	if err := a.listenForReports(ctx); err != nil {

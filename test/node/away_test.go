@@ -121,6 +121,8 @@ func TestPodsStartAndEndWhileTheAgentIsAway(t *testing.T) {
 		require.NoError(c, err)
 		require.Contains(c, ready, "200 OK")
 	})
+	require.NoError(t, i.del(living[0], 0))
+	i.checkFiles(t)
 }
 
 // health is where the kubelet asks the agent.
