@@ -14,7 +14,7 @@ import (
 	"github.com/dovetail-dev/dovetail/charts/monitoring"
 )
 
-// parse reads series as promtool's tests have them, a line each: `name{label="value"} 1x10 0x5` is a sample a minute, from 0 on.
+// parse reads series as promtool's tests have them, a line each: `name{label="value"} 1x10 0x5` is a sample a minute, from 0 on; `_x5`: none.
 func parse(t *testing.T, text string) (found monitoring.Series) {
 	t.Helper()
 	for line := range strings.Lines(text) {
@@ -22,7 +22,9 @@ func parse(t *testing.T, text string) (found monitoring.Series) {
 		require.NoError(t, err, line)
 		series := promql.Series{Metric: metric}
 		for i, value := range values {
-			series.Floats = append(series.Floats, promql.FPoint{T: int64(i) * time.Minute.Milliseconds(), F: value.Value})
+			if !value.Omitted {
+				series.Floats = append(series.Floats, promql.FPoint{T: int64(i) * time.Minute.Milliseconds(), F: value.Value})
+			}
 		}
 		found = append(found, series)
 	}

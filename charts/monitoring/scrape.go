@@ -3,10 +3,12 @@
 package monitoring
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,6 +21,16 @@ import (
 type Sample struct {
 	Metric labels.Labels
 	Value  float64
+}
+
+// Ours are the lines of Dovetail's metrics in what a program serves, without their types. Karpenter's are many times as many.
+func Ours(text []byte) (found []byte) {
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, []byte("dovetail_")) {
+			found = append(found, line...)
+		}
+	}
+	return found
 }
 
 // ParseScrape reads what a program serves at /metrics, in Prometheus' text format, and adds the labels that Prometheus would.
@@ -44,36 +56,71 @@ func ParseScrape(text []byte, target labels.Labels) (found []Sample, err error) 
 	}
 }
 
-// Recording collects scrapes as Prometheus does: a series that a scrape does not have any more has ended.
+// Recording collects scrapes of several targets. As Prometheus has it, a series has ended when its target is scraped and does not have it
+// any more. Unlike there a scrape that failed ends nothing: only one that no other follows does.
 type Recording struct {
-	series map[string]*promql.Series
-	order  []string
+	targets map[string]*target
+	order   []string
+	moments []int64
 }
 
-// Add takes what all targets answered at a moment; moments come in their order.
-func (r *Recording) Add(at time.Time, samples []Sample) {
-	if r.series == nil {
-		r.series = map[string]*promql.Series{}
+// target is one program: its series by their labels, in the order in which they came.
+type target struct {
+	series map[string]*promql.Series
+	order  []string
+	last   int64 // scrape
+}
+
+// Add takes what a target answered at a moment; moments come in their order. The labels name the target.
+func (r *Recording) Add(at time.Time, labels labels.Labels, samples []Sample) {
+	now := at.UnixMilli()
+	if len(r.moments) == 0 || r.moments[len(r.moments)-1] != now {
+		r.moments = append(r.moments, now)
 	}
+	if r.targets == nil {
+		r.targets = map[string]*target{}
+	}
+	name := labels.String()
+	if r.targets[name] == nil {
+		r.targets[name] = &target{series: map[string]*promql.Series{}}
+		r.order = append(r.order, name)
+	}
+	r.targets[name].add(now, samples)
+}
+
+func (t *target) add(now int64, samples []Sample) {
+	t.last = now
 	for _, sample := range samples {
 		key := sample.Metric.String()
-		if r.series[key] == nil {
-			r.series[key] = &promql.Series{Metric: sample.Metric}
-			r.order = append(r.order, key)
+		if t.series[key] == nil {
+			t.series[key] = &promql.Series{Metric: sample.Metric}
+			t.order = append(t.order, key)
 		}
-		r.series[key].Floats = append(r.series[key].Floats, promql.FPoint{T: at.UnixMilli(), F: sample.Value})
+		t.series[key].Floats = append(t.series[key].Floats, promql.FPoint{T: now, F: sample.Value})
 	}
-	for _, series := range r.series {
-		if last := series.Floats[len(series.Floats)-1]; last.T < at.UnixMilli() && !value.IsStaleNaN(last.F) {
-			series.Floats = append(series.Floats, promql.FPoint{T: at.UnixMilli(), F: math.Float64frombits(value.StaleNaN)})
+	for _, series := range t.series {
+		if last := series.Floats[len(series.Floats)-1]; last.T < now && !value.IsStaleNaN(last.F) {
+			series.Floats = append(series.Floats, stale(now))
 		}
 	}
+}
+
+func stale(at int64) promql.FPoint {
+	return promql.FPoint{T: at, F: math.Float64frombits(value.StaleNaN)}
 }
 
 // Series that were recorded.
 func (r *Recording) Series() (found Series) {
-	for _, key := range r.order {
-		found = append(found, *r.series[key])
+	for _, name := range r.order {
+		t := r.targets[name]
+		gone := slices.IndexFunc(r.moments, func(moment int64) bool { return moment > t.last })
+		for _, key := range t.order {
+			series := promql.Series{Metric: t.series[key].Metric, Floats: slices.Clone(t.series[key].Floats)}
+			if gone >= 0 {
+				series.Floats = append(series.Floats, stale(r.moments[gone]))
+			}
+			found = append(found, series)
+		}
 	}
 	return found
 }

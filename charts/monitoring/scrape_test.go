@@ -13,21 +13,37 @@ import (
 	"github.com/dovetail-dev/dovetail/charts/monitoring"
 )
 
-func TestASeriesEndsWithItsTarget(t *testing.T) {
-	first, err := monitoring.ParseScrape([]byte("# HELP pods Pods.\n# TYPE pods gauge\npods{state=\"ready\"} 3\n"), labels.FromStrings("pod", "agent-1"))
-	require.NoError(t, err)
-	second, err := monitoring.ParseScrape([]byte("pods{state=\"ready\"} 4\n"), labels.FromStrings("pod", "agent-2"))
-	require.NoError(t, err)
+func TestASeriesEndsWhenItsTargetHasItNoMoreOrIsGone(t *testing.T) {
 	recording, start := monitoring.Recording{}, time.Unix(1000, 0)
-	recording.Add(start, append(first, second...))
-	recording.Add(start.Add(10*time.Second), second)
-	recording.Add(start.Add(20*time.Second), append(first, second...))
+	scrape := func(after time.Duration, pod, text string) {
+		target := labels.FromStrings("pod", pod)
+		samples, err := monitoring.ParseScrape([]byte(text), target)
+		require.NoError(t, err)
+		recording.Add(start.Add(after), target, samples)
+	}
+	const both = "# HELP pods Pods.\n# TYPE pods gauge\npods{state=\"ready\"} 3\npods{state=\"new\"} 1\n"
+	scrape(0, "a", both)
+	scrape(0, "b", "pods{state=\"ready\"} 4\n")
+	scrape(10*time.Second, "a", "pods{state=\"ready\"} 2\n") // and that of b fails
+	scrape(20*time.Second, "a", both)
+	scrape(20*time.Second, "b", "pods{state=\"ready\"} 5\n")
+	scrape(30*time.Second, "a", both) // b does not come back
 
-	found, err := recording.Series().Query(t.Context(), `sum by (state) (pods{pod=~"agent.*"})`, start, start.Add(20*time.Second), 10*time.Second)
+	found, err := recording.Series().Query(t.Context(), `sum by (state) (pods{pod=~"a|b"})`, start, start.Add(30*time.Second), 10*time.Second)
 	require.NoError(t, err)
-	require.Len(t, found, 1)
-	require.Equal(t, labels.FromStrings("state", "ready"), found[0].Metric)
-	require.Equal(t, []promql.FPoint{{T: 1000_000, F: 7}, {T: 1010_000, F: 4}, {T: 1020_000, F: 7}}, found[0].Floats)
+	got := map[string][]promql.FPoint{}
+	for _, series := range found {
+		got[series.Metric.Get("state")] = series.Floats
+	}
+	require.Equal(t, map[string][]promql.FPoint{
+		"ready": {{T: 1000_000, F: 7}, {T: 1010_000, F: 6}, {T: 1020_000, F: 8}, {T: 1030_000, F: 3}},
+		"new":   {{T: 1000_000, F: 1}, {T: 1020_000, F: 1}, {T: 1030_000, F: 1}},
+	}, got)
+}
+
+func TestOursAreDovetailsSeries(t *testing.T) {
+	text := "# TYPE dovetail_a gauge\ndovetail_a{b=\"c\"} 1\nkarpenter_a 1\ndovetail_b 2\n"
+	require.Equal(t, "dovetail_a{b=\"c\"} 1\ndovetail_b 2\n", string(monitoring.Ours([]byte(text))))
 }
 
 func TestWhatIsNoMetricIsAnError(t *testing.T) {
