@@ -11,23 +11,33 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
+	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/aws/karpenter-provider-aws/pkg/providers/pricing"
 	"github.com/go-logr/logr"
+	"github.com/samber/lo"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	coreprovisioning "sigs.k8s.io/karpenter/pkg/controllers/provisioning/scheduling"
+	"sigs.k8s.io/karpenter/pkg/scheduling"
 
 	"github.com/dovetail-dev/dovetail/pkg/plan"
 )
 
-// instanceTypes of the Region, where they are offered and what they cost.
+// instanceTypes of the Region that the plan tells of, where they are offered and what they cost.
 func (s *surveyor) instanceTypes(ctx context.Context, cfg aws.Config, api *ec2.Client) error {
 	var infos []ec2types.InstanceTypeInfo
 	zones := map[ec2types.InstanceType][]string{}
 	prices := pricing.NewDefaultProvider(pricing.NewAPI(cfg), api, s.facts.Region, false)
 	pricesFrom := "the AWS price list, on demand"
+	var asked []ec2types.Filter
+	if names := typesAsked(s.facts.NodePools, s.facts.Nodes); names != nil {
+		asked = filter("instance-type", names...)
+	}
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error {
-		pages := ec2.NewDescribeInstanceTypesPaginator(api, &ec2.DescribeInstanceTypesInput{})
+		pages := ec2.NewDescribeInstanceTypesPaginator(api, &ec2.DescribeInstanceTypesInput{Filters: asked})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
@@ -38,7 +48,7 @@ func (s *surveyor) instanceTypes(ctx context.Context, cfg aws.Config, api *ec2.C
 		return nil
 	})
 	all.Go(func() error {
-		pages := ec2.NewDescribeInstanceTypeOfferingsPaginator(api, &ec2.DescribeInstanceTypeOfferingsInput{LocationType: ec2types.LocationTypeAvailabilityZone})
+		pages := ec2.NewDescribeInstanceTypeOfferingsPaginator(api, &ec2.DescribeInstanceTypeOfferingsInput{LocationType: ec2types.LocationTypeAvailabilityZone, Filters: asked})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
@@ -69,6 +79,42 @@ func (s *surveyor) instanceTypes(ctx context.Context, cfg aws.Config, api *ec2.C
 		offered := zones[info.InstanceType]
 		slices.Sort(offered)
 		s.facts.InstanceTypes = append(s.facts.InstanceTypes, plan.InstanceType{Info: info, Zones: offered, Price: price})
+	}
+	return nil
+}
+
+// typesAsked are the names of the instance types that a plan tells of, with * for any text: those of the nodes, and those that NodePools
+// name by type, family or category. It is nil for all: where a pool takes any, or where they are more than a filter takes.
+func typesAsked(pools []karpv1.NodePool, nodes []plan.Node) []string {
+	var names []string
+	for _, n := range nodes {
+		names = append(names, n.InstanceType)
+	}
+	for _, pool := range pools {
+		if pool.Spec.Template.Spec.NodeClassRef == nil {
+			continue // the API server takes none without it, and nothing is planned for it
+		}
+		of := typesOf(coreprovisioning.NewNodeClaimTemplate(&pool).Requirements)
+		if of == nil {
+			return nil
+		}
+		names = append(names, of...)
+	}
+	slices.Sort(names)
+	if names = lo.Compact(slices.Compact(names)); len(names) == 0 || len(names) > filterValues {
+		return nil
+	}
+	return names
+}
+
+// typesOf requirements, the narrowest first; nil for any type.
+func typesOf(wants scheduling.Requirements) []string {
+	for _, key := range []struct{ label, rest string }{
+		{corev1.LabelInstanceTypeStable, ""}, {ec2nodeclass.LabelInstanceFamily, ".*"}, {ec2nodeclass.LabelInstanceCategory, "*"},
+	} {
+		if want := wants.Get(key.label); want.Operator() == corev1.NodeSelectorOpIn {
+			return lo.Map(want.Values(), func(value string, _ int) string { return value + key.rest })
+		}
 	}
 	return nil
 }
