@@ -184,8 +184,14 @@ verify: generate ## Fail when generated files are not current.
 lint: $(GOLANGCI_LINT) ## Run the linters.
 	$(GOLANGCI_LINT) run ./...
 
+.PHONY: linters
+linters: $(GOLANGCI_LINT)
+
+# What make verify runs.
 .PHONY: generators
 generators: $(CONTROLLER_GEN)
+	$(GO) build -o /dev/null ./hack/reference
+	$(GO) test -vet=off -exec true ./pkg/sandbox/aws ./pkg/agent ./iam ./charts
 
 $(CONTROLLER_GEN):
 	GOBIN=$(BIN)/tools $(GO) install sigs.k8s.io/controller-tools/cmd/controller-gen@$(CONTROLLER_GEN_VERSION)
