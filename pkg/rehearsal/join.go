@@ -4,9 +4,8 @@ package rehearsal
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
-	"strings"
+	"math"
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -15,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eks"
 	ekstypes "github.com/aws/aws-sdk-go-v2/service/eks/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	v1 "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	"github.com/aws/karpenter-provider-aws/pkg/providers/amifamily/bootstrap"
 	"github.com/samber/lo"
 	corev1 "k8s.io/api/core/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -36,9 +37,13 @@ func (j *joiner) launch(ctx context.Context, c *Cluster, node *corev1.Node) (ins
 	if err != nil {
 		return "", err
 	}
+	userData, err := userData(ctx, j.cluster, node)
+	if err != nil {
+		return "", err
+	}
 	out, err := j.ec2.RunInstances(ctx, &ec2.RunInstancesInput{
 		ImageId: image, InstanceType: ec2types.InstanceType(node.Labels[corev1.LabelInstanceTypeStable]), MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
-		SubnetId: aws.String(j.names.of(subnet)), UserData: aws.String(base64.StdEncoding.EncodeToString([]byte(userData(j.cluster, node)))),
+		SubnetId: aws.String(j.names.of(subnet)), UserData: aws.String(userData),
 	})
 	if err != nil {
 		return "", err
@@ -84,17 +89,15 @@ func (c *Cluster) subnetOf(node *corev1.Node, names mapping) (string, error) {
 // defaultMaxPods where a node does not say how many it takes.
 const defaultMaxPods = 110
 
-// userData as EKS gives them to a managed node group.
-func userData(cluster *ekstypes.Cluster, node *corev1.Node) string {
-	maxPods := node.Status.Allocatable.Pods().Value()
-	if maxPods == 0 {
-		maxPods = defaultMaxPods
+// userData as EKS gives them to a managed node group, in base64.
+func userData(ctx context.Context, cluster *ekstypes.Cluster, node *corev1.Node) (string, error) {
+	maxPods := int32(defaultMaxPods)
+	if pods := node.Status.Allocatable.Pods().Value(); pods > 0 {
+		maxPods = int32(min(pods, math.MaxInt32)) //nolint:gosec // bounded
 	}
-	return strings.Join([]string{
-		"MIME-Version: 1.0", `Content-Type: multipart/mixed; boundary="//"`, "", "--//", "Content-Type: application/node.eks.aws", "",
-		"apiVersion: node.eks.aws/v1alpha1", "kind: NodeConfig", "spec:",
-		"  cluster:", "    name: " + aws.ToString(cluster.Name), "    apiServerEndpoint: " + aws.ToString(cluster.Endpoint),
-		"    certificateAuthority: " + aws.ToString(cluster.CertificateAuthority.Data), "    cidr: " + aws.ToString(cluster.KubernetesNetworkConfig.ServiceIpv4Cidr),
-		"  kubelet:", "    config:", fmt.Sprintf("      maxPods: %d", maxPods), "--//--", "",
-	}, "\n")
+	return bootstrap.Nodeadm{Options: bootstrap.Options{
+		ClusterName: aws.ToString(cluster.Name), ClusterEndpoint: aws.ToString(cluster.Endpoint),
+		ClusterCIDR: cluster.KubernetesNetworkConfig.ServiceIpv4Cidr, CABundle: cluster.CertificateAuthority.Data,
+		KubeletConfig: &v1.KubeletConfiguration{MaxPods: &maxPods},
+	}}.Script(ctx)
 }

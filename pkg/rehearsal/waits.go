@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/clock"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	podutils "sigs.k8s.io/karpenter/pkg/utils/pod"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
@@ -138,7 +139,7 @@ func (v *view) mustGo(node string) bool {
 func (v *view) annotated(disrupting map[string]bool) (found []Wait) {
 	for i := range v.pods {
 		p := &v.pods[i]
-		if value := p.Annotations[karpv1.DoNotDisruptAnnotationKey]; value != "" && value != "false" && !disrupting[p.Spec.NodeName] && v.mustGo(p.Spec.NodeName) {
+		if podutils.IsDoNotDisruptActive(p, clock.RealClock{}, nil) && !disrupting[p.Spec.NodeName] && v.mustGo(p.Spec.NodeName) {
 			found = append(found, Wait{Reason: WaitDoNotDisrupt, Object: "Pod " + p.Namespace + "/" + workloadName(p), Message: "it is annotated " + karpv1.DoNotDisruptAnnotationKey})
 		}
 	}

@@ -6,12 +6,14 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"strings"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	v1 "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
+	"github.com/aws/karpenter-provider-aws/pkg/providers/amifamily/bootstrap"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/dovetail-dev/dovetail/pkg/sandbox/controlplane"
 )
@@ -65,12 +67,16 @@ func (d *daemon) launch(ctx context.Context, group nodeGroup) error {
 	if err != nil {
 		return err
 	}
+	userData, err := d.userData(ctx, group)
+	if err != nil {
+		return err
+	}
 	for _, in := range group.subnets {
 		_, err = ec2.NewFromConfig(d.config).RunInstances(ctx, &ec2.RunInstancesInput{
 			ImageId: image.Parameter.Value, InstanceType: groupType, MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1),
 			SubnetId: awssdk.String(in.id), SecurityGroupIds: []string{GroupID},
 			IamInstanceProfile: &ec2types.IamInstanceProfileSpecification{Name: awssdk.String(group.profile)},
-			UserData:           awssdk.String(base64.StdEncoding.EncodeToString([]byte(d.userData(group)))),
+			UserData:           awssdk.String(userData),
 			TagSpecifications: []ec2types.TagSpecification{{ResourceType: ec2types.ResourceTypeInstance, Tags: []ec2types.Tag{
 				{Key: awssdk.String(nodeGroupTag), Value: awssdk.String(group.name)},
 				{Key: awssdk.String("kubernetes.io/cluster/" + ClusterName), Value: awssdk.String("owned")},
@@ -83,19 +89,18 @@ func (d *daemon) launch(ctx context.Context, group nodeGroup) error {
 	return nil
 }
 
-// userData is what EKS gives the instances of a managed node group.
-func (d *daemon) userData(group nodeGroup) string {
-	lines := []string{
-		"MIME-Version: 1.0", `Content-Type: multipart/mixed; boundary="//"`, "", "--//", "Content-Type: application/node.eks.aws", "",
-		"apiVersion: node.eks.aws/v1alpha1", "kind: NodeConfig", "spec:",
-		"  cluster:", "    name: " + ClusterName, "    apiServerEndpoint: https://" + d.endpoint.String(),
-		"    certificateAuthority: " + base64.StdEncoding.EncodeToString(d.control.CA()), "    cidr: " + serviceCIDR,
-		"  kubelet:", "    config:", fmt.Sprintf("      maxPods: %d", groupMaxPods),
+// userData is what EKS gives the instances of a managed node group, in base64.
+func (d *daemon) userData(ctx context.Context, group nodeGroup) (string, error) {
+	options := bootstrap.Options{
+		ClusterName: ClusterName, ClusterEndpoint: "https://" + d.endpoint.String(), ClusterCIDR: awssdk.String(serviceCIDR),
+		CABundle:      awssdk.String(base64.StdEncoding.EncodeToString(d.control.CA())),
+		KubeletConfig: &v1.KubeletConfiguration{MaxPods: awssdk.Int32(groupMaxPods)},
+		Labels:        map[string]string{nodeGroupLabel: group.name},
 	}
 	if group.taint != "" {
-		lines = append(lines, fmt.Sprintf("      registerWithTaints: [{key: %s, value: \"true\", effect: NoSchedule}]", group.taint))
+		options.Taints = []corev1.Taint{{Key: group.taint, Value: "true", Effect: corev1.TaintEffectNoSchedule}}
 	}
-	return strings.Join(append(lines, "    flags: [--node-labels="+nodeGroupLabel+"="+group.name+"]", "--//--", ""), "\n")
+	return bootstrap.Nodeadm{Options: options}.Script(ctx)
 }
 
 // labels that only the group's nodes have.
