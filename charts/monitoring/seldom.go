@@ -6,6 +6,7 @@ package monitoring
 // metric with labels has none before its first event.
 var Seldom = map[string]string{
 	"dovetail_pods_without_addresses":               "a pod that waits because no pod subnet has room for a node",
+	"dovetail_unavailable_offerings":                "a zone without an ENIConfig, or whose pod subnets are full",
 	"dovetail_provision_actions_total":              "a PodNetwork with spec.provision",
 	"dovetail_provision_refused":                    "a PodNetwork with spec.provision",
 	"dovetail_static_allocation_fallbacks_total":    "static allocation that a node subnet's public addresses forbid",

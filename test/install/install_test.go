@@ -84,6 +84,7 @@ func TestAUserInstallsRunsUpgradesAndUninstalls(t *testing.T) {
 			}
 		}
 	})
+	step(t, "controllers and agents serve what dashboards and alerts ask for", checkMetrics)
 	step(t, "nothing is left in the cluster and the account after the uninstallation", func(ctx context.Context, t *testing.T) {
 		for _, name := range []string{"probed", "burst"} {
 			require.NoError(t, client.AppsV1().Deployments(namespace).Delete(ctx, name, metav1.DeleteOptions{}))
@@ -213,16 +214,21 @@ func readyPods(ctx context.Context, t *testing.T, selector string, n int) (ready
 	return ready
 }
 
-// netprobe runs netprobe in a pod through the API server, and returns the first line that it prints.
+// netprobe runs netprobe in a pod, and returns the first line that it prints.
 func netprobe(ctx context.Context, t require.TestingT, pod string, args ...string) string {
+	line, _, _ := strings.Cut(execNetprobe(ctx, t, pod, args...), "\n")
+	return line
+}
+
+// execNetprobe runs netprobe in a pod through the API server, and returns what it prints.
+func execNetprobe(ctx context.Context, t require.TestingT, pod string, args ...string) string {
 	request := client.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{Command: append([]string{"/ko-app/netprobe"}, args...), Stdout: true, Stderr: true}, scheme.ParameterCodec)
 	executor, err := remotecommand.NewWebSocketExecutor(config, "GET", request.URL().String())
 	require.NoError(t, err)
 	var stdout, stderr bytes.Buffer
 	require.NoError(t, executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &stdout, Stderr: &stderr}), stderr.String())
-	line, _, _ := strings.Cut(stdout.String(), "\n")
-	return line
+	return stdout.String()
 }
 
 // imageOf a program, beside those of Dovetail.
