@@ -3,6 +3,7 @@
 package charts_test
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -106,10 +107,14 @@ func TestEachAlertIsOfMetricsThatThereAreAndHasItsRunbook(t *testing.T) {
 	require.NoError(t, err)
 	runbooks, err := os.ReadFile("../docs/runbooks.md")
 	require.NoError(t, err)
+	page, err := os.ReadFile("../docs/monitoring.md")
+	require.NoError(t, err)
 	for _, rule := range rules {
+		runbook := "runbooks.md#" + strings.ToLower(rule.Alert)
+		require.Contains(t, string(page), fmt.Sprintf("\n| [%s](%s) | %s |", rule.Alert, runbook, rule.Labels["severity"]))
 		checkExpression(t, rule.Expr, metrics, labels)
 		require.Contains(t, string(runbooks), "\n## "+rule.Alert+"\n")
-		require.True(t, strings.HasSuffix(rule.Annotations["runbook_url"], "docs/runbooks.md#"+strings.ToLower(rule.Alert)), rule.Alert)
+		require.True(t, strings.HasSuffix(rule.Annotations["runbook_url"], "docs/"+runbook), rule.Alert)
 		require.NotEmpty(t, rule.Annotations["summary"])
 		require.Contains(t, []string{"warning", "critical"}, rule.Labels["severity"])
 	}
