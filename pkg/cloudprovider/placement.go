@@ -28,7 +28,7 @@ import (
 func allowed(network *v1alpha1.PodNetwork, claim *karpv1.NodeClaim) [][]podnetwork.Place {
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
 	named := cmp.Or(claim.Labels[v1alpha1.LabelExternalENIConfig], claim.Annotations[v1alpha1.AnnotationENIConfig])
-	byLabel := !launch.NamedAfterZones(network)
+	byLabel := !podnetwork.NamedAfterZones(network)
 	if byLabel {
 		named = cmp.Or(named, claim.Labels[network.Spec.ENIConfigs.NodeLabel])
 	}
@@ -60,7 +60,7 @@ func (c *CloudProvider) attempts(network *v1alpha1.PodNetwork, claim *karpv1.Nod
 	if len(zones) == 0 {
 		return nil
 	}
-	if launch.NamedAfterZones(network) {
+	if podnetwork.NamedAfterZones(network) {
 		return [][][]podnetwork.Place{zones}
 	}
 	attraction := func(zone []podnetwork.Place) (most int) {
@@ -79,7 +79,7 @@ func (c *CloudProvider) attempts(network *v1alpha1.PodNetwork, claim *karpv1.Nod
 func (c *CloudProvider) launchAt(ctx context.Context, network *v1alpha1.PodNetwork, option option, places []podnetwork.Place) (*karpv1.NodeClaim, error) {
 	ledger, claim, hold := c.PodSubnets.Ledger, option.claim, lo.Ternary(option.singles, launch.HoldingSingles, launch.Holding)
 	named := map[string]string{}
-	if !launch.NamedAfterZones(network) {
+	if !podnetwork.NamedAfterZones(network) {
 		named[v1alpha1.LabelENIConfig], named[network.Spec.ENIConfigs.NodeLabel] = places[0].ENIConfig, places[0].ENIConfig
 		claim = claim.DeepCopy()
 		claim.Labels = lo.Assign(claim.Labels, named)

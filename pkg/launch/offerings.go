@@ -111,7 +111,7 @@ func (r *Offerings) newView(ctx context.Context, nodeClass offering.NodeClass) (
 	}
 	v := &view{
 		network: network, held: holding(ctx), types: r.resolved.of(nodeClass.GetName(), time.Now()),
-		byLabel: !NamedAfterZones(network), zones: map[string][]int{}, fits: map[podcapacity.Need][]string{},
+		byLabel: !podnetwork.NamedAfterZones(network), zones: map[string][]int{}, fits: map[podcapacity.Need][]string{},
 	}
 	shape := []string{network.Name, network.Hash()}
 	for _, zone := range PlacesOf(network) {

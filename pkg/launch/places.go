@@ -6,18 +6,11 @@ import (
 	"context"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
-
-// NamedAfterZones tells that a node's zone names its ENIConfig, so that there is one a zone and no label to choose it by.
-func NamedAfterZones(network *v1alpha1.PodNetwork) bool {
-	label := network.Spec.ENIConfigs.NodeLabel
-	return label == "" || label == corev1.LabelTopologyZone
-}
 
 // PlacesOf a network, by zone in the order of their names.
 func PlacesOf(network *v1alpha1.PodNetwork) [][]podnetwork.Place {

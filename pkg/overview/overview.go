@@ -17,6 +17,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/cli"
+	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
 // eventsShown are the latest warnings, over all kinds that launches and addresses depend on.
@@ -69,7 +70,7 @@ func Read(ctx context.Context, c client.Reader) (Overview, error) {
 			ready = root.Status
 		}
 		o.PodNetworks = append(o.PodNetworks, Network{
-			Name: n.Name, Agent: cmp.Or(n.Spec.Agent, v1alpha1.AgentDovetail), Allocation: cmp.Or(n.Spec.Addressing.Allocation, v1alpha1.AllocationDynamic),
+			Name: n.Name, Agent: podnetwork.AgentOf(n), Allocation: cmp.Or(n.Spec.Addressing.Allocation, v1alpha1.AllocationDynamic),
 			Prefixes: n.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled, Ready: ready, Stale: root == nil,
 			Zones: n.Status.Zones, Nodes: n.Status.Nodes, Conditions: n.Status.Conditions,
 		})

@@ -16,7 +16,17 @@ func ENIConfigOf(network *v1alpha1.PodNetwork, node metav1.Object) string {
 	return cmp.Or(
 		node.GetLabels()[v1alpha1.LabelExternalENIConfig],
 		node.GetAnnotations()[v1alpha1.AnnotationENIConfig],
-		node.GetLabels()[cmp.Or(network.Spec.ENIConfigs.NodeLabel, corev1.LabelTopologyZone)],
+		node.GetLabels()[nodeLabel(network)],
 		v1alpha1.DefaultENIConfig,
 	)
+}
+
+// NamedAfterZones tells that a node's zone names its ENIConfig, so that there is one a zone and no label to choose it by.
+func NamedAfterZones(network *v1alpha1.PodNetwork) bool {
+	return nodeLabel(network) == corev1.LabelTopologyZone
+}
+
+// nodeLabel whose value on a node names its ENIConfig.
+func nodeLabel(network *v1alpha1.PodNetwork) string {
+	return cmp.Or(network.Spec.ENIConfigs.NodeLabel, corev1.LabelTopologyZone)
 }

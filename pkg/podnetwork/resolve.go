@@ -12,7 +12,6 @@ import (
 
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 )
@@ -142,7 +141,7 @@ func (r *resolver) zone(zone, vpc string) {
 // serving returns the ENIConfigs that a node in the zone may use. Named after zones, it is the one of that name, whether
 // its subnet fits or not. Otherwise each ENIConfig serves the zone of its subnet, and the node's label chooses.
 func (r *resolver) serving(zone string) []eniconfig.ENIConfig {
-	byZone := r.namedAfterZones()
+	byZone := NamedAfterZones(r.network)
 	return slices.DeleteFunc(slices.Clone(r.view.ENIConfigs), func(config eniconfig.ENIConfig) bool {
 		if !config.DeletionTimestamp.IsZero() {
 			return true
@@ -152,11 +151,6 @@ func (r *resolver) serving(zone string) []eniconfig.ENIConfig {
 		}
 		return r.view.Subnets[config.Spec.Subnet].Zone != zone
 	})
-}
-
-func (r *resolver) namedAfterZones() bool {
-	label := r.network.Spec.ENIConfigs.NodeLabel
-	return label == "" || label == corev1.LabelTopologyZone
 }
 
 func (r *resolver) expected(zone string) string {
@@ -169,7 +163,7 @@ func (r *resolver) expected(zone string) string {
 	if len(names) > 0 {
 		have = "there are " + strings.Join(names, ", ")
 	}
-	if r.namedAfterZones() {
+	if NamedAfterZones(r.network) {
 		return fmt.Sprintf("no ENIConfig is named %s (%s)", zone, have)
 	}
 	return fmt.Sprintf("no ENIConfig has a subnet in it (%s)", have)

@@ -12,7 +12,6 @@ import (
 	eniconfig "github.com/aws/amazon-vpc-cni-k8s/pkg/apis/crd/v1alpha1"
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/samber/lo"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -28,7 +27,7 @@ func Declare(network *v1alpha1.PodNetwork, cluster string) (provision.Declaratio
 		Cluster: cluster, PodNetwork: network.Name, SecurityGroups: spec.SecurityGroups, SubnetBits: int(cmp.Or(spec.SubnetPrefixLength, 19)),
 		// A single address never comes from a reservation: where prefixes are not delegated it would waste what it reserves.
 		ReservePrefixes: lo.FromPtrOr(spec.ReservePrefixes, true) && network.Spec.Addressing.PrefixDelegation != v1alpha1.Disabled,
-		PerZone:         cmp.Or(network.Spec.ENIConfigs.NodeLabel, corev1.LabelTopologyZone) == corev1.LabelTopologyZone,
+		PerZone:         podnetwork.NamedAfterZones(network),
 	}
 	for _, text := range spec.CIDRs {
 		cidr, err := netip.ParsePrefix(text)
