@@ -80,8 +80,8 @@ var kinds = map[string]struct{ reason, todo string }{
 	"InvalidRouteTableID.NotFound":          {reasonChangedMeantime, "the route table is gone: name another"},
 	"RequestLimitExceeded":                  {ReasonThrottled, "it is tried again"},
 	"Throttling":                            {ReasonThrottled, "it is tried again"},
-	"UnauthorizedOperation":                 {ReasonUnauthorized, "allow the controller's IAM role this action (designs/provisioning.md has them all)"},
-	"AuthFailure":                           {ReasonUnauthorized, "allow the controller's IAM role this action (designs/provisioning.md has them all)"},
+	"UnauthorizedOperation":                 {ReasonUnauthorized, "allow the controller's IAM role this action (iam/policies/controller-provision.json has them all)"},
+	"AuthFailure":                           {ReasonUnauthorized, "allow the controller's IAM role this action (iam/policies/controller-provision.json has them all)"},
 }
 
 // rereads are the reasons after which the VPC is not as it was read.
