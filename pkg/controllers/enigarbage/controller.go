@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 )
 
 const (
@@ -101,46 +102,27 @@ func (c *Controller) Reconcile(ctx context.Context) (reconciler.Result, error) {
 // Dovetail's agents only: of all others, also of aws-node's, nobody here knows what they are for.
 func (c *Controller) find(ctx context.Context) (garbage []string, err error) {
 	now, available := c.Clock.Now(), map[string]time.Time{}
-	pages := ec2.NewDescribeNetworkInterfacesPaginator(c.EC2, &ec2.DescribeNetworkInterfacesInput{
-		MaxResults: aws.Int32(1000),
-		Filters: []ec2types.Filter{
-			{Name: aws.String("tag:" + eni.TagCluster), Values: []string{c.Cluster}},
-			{Name: aws.String("tag:" + eni.TagOwner), Values: []string{eni.OwnerDovetail}},
-			{Name: aws.String("status"), Values: []string{string(ec2types.NetworkInterfaceStatusAvailable)}},
-		},
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	left := ec2read.NetworkInterfaces(ctx, c.EC2, ec2read.Filter("tag:"+eni.TagCluster, c.Cluster), ec2read.Filter("tag:"+eni.TagOwner, eni.OwnerDovetail),
+		ec2read.Filter("status", string(ec2types.NetworkInterfaceStatusAvailable)))
+	for n, err := range left {
 		if err != nil {
 			return nil, fmt.Errorf("looking for ENIs that were left behind, %w", err)
 		}
-		for _, n := range page.NetworkInterfaces {
-			id := aws.ToString(n.NetworkInterfaceId)
-			if unmanaged(n.TagSet) {
-				continue
-			}
-			first, known := c.seen[id]
-			if !known {
-				first = now
-			}
-			available[id] = first
-			if now.Sub(first) >= interval {
-				garbage = append(garbage, id)
-			}
+		id := aws.ToString(n.NetworkInterfaceId)
+		if ec2read.Tag(n.TagSet, eni.TagNoManage) == "true" { // somebody wants it left alone
+			continue
+		}
+		first, known := c.seen[id]
+		if !known {
+			first = now
+		}
+		available[id] = first
+		if now.Sub(first) >= interval {
+			garbage = append(garbage, id)
 		}
 	}
 	c.seen = available
 	return garbage, nil
-}
-
-// unmanaged tells that somebody wants the ENI left alone.
-func unmanaged(tags []ec2types.Tag) bool {
-	for _, tag := range tags {
-		if aws.ToString(tag.Key) == eni.TagNoManage {
-			return aws.ToString(tag.Value) == "true"
-		}
-	}
-	return false
 }
 
 // delete never harms an ENI that was attached meanwhile: EC2 refuses it.

@@ -11,11 +11,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/patrickmn/go-cache"
 	"github.com/samber/lo"
 
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
@@ -28,7 +28,7 @@ type EC2 interface {
 	DescribeSecurityGroups(context.Context, *ec2.DescribeSecurityGroupsInput, ...func(*ec2.Options)) (*ec2.DescribeSecurityGroupsOutput, error)
 }
 
-// vpcReader reads subnets and security groups by filter, never by id: an id that does not exist would fail the whole call.
+// vpcReader reads subnets and security groups.
 type vpcReader struct {
 	ec2        EC2
 	podSubnets *podsubnet.Reader
@@ -89,50 +89,32 @@ func names(set map[string]bool) []string {
 
 func key(kind string, set map[string]bool) string { return fmt.Sprint(kind, names(set)) }
 
-func filter(name string, values ...string) []ec2types.Filter {
-	return []ec2types.Filter{{Name: aws.String(name), Values: values}}
-}
-
 func (r vpcReader) subnets(ctx context.Context, ids []string) (map[string]podnetwork.Subnet, error) {
+	described, err := ec2read.Subnets(ctx, r.ec2, "subnet-id", ids...)
+	if err != nil {
+		return nil, fmt.Errorf("describing subnets, %w", err)
+	}
 	found := map[string]podnetwork.Subnet{}
-	for _, chunk := range lo.Chunk(ids, 200) { // EC2 takes 200 values a filter
-		pages := ec2.NewDescribeSubnetsPaginator(r.ec2, &ec2.DescribeSubnetsInput{Filters: filter("subnet-id", chunk...)})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("describing subnets, %w", err)
-			}
-			for _, s := range page.Subnets {
-				if aws.ToString(s.CidrBlock) == "" {
-					continue // IPv6 only: no place for IPv4 pods
-				}
-				cidr, err := netip.ParsePrefix(aws.ToString(s.CidrBlock))
-				if err != nil {
-					return nil, fmt.Errorf("CIDR of subnet %s, %w", aws.ToString(s.SubnetId), err)
-				}
-				found[aws.ToString(s.SubnetId)] = podnetwork.Subnet{
-					ID: aws.ToString(s.SubnetId), VPC: aws.ToString(s.VpcId), Zone: aws.ToString(s.AvailabilityZone), CIDR: cidr,
-					PublicAddresses: aws.ToBool(s.MapPublicIpOnLaunch),
-				}
-			}
+	for _, s := range described {
+		if aws.ToString(s.CidrBlock) == "" {
+			continue // IPv6 only: no place for IPv4 pods
+		}
+		cidr, err := netip.ParsePrefix(aws.ToString(s.CidrBlock))
+		if err != nil {
+			return nil, fmt.Errorf("CIDR of subnet %s, %w", aws.ToString(s.SubnetId), err)
+		}
+		found[aws.ToString(s.SubnetId)] = podnetwork.Subnet{
+			ID: aws.ToString(s.SubnetId), VPC: aws.ToString(s.VpcId), Zone: aws.ToString(s.AvailabilityZone), CIDR: cidr,
+			PublicAddresses: aws.ToBool(s.MapPublicIpOnLaunch),
 		}
 	}
 	return found, nil
 }
 
 func (r vpcReader) securityGroups(ctx context.Context, ids []string) (map[string]string, error) {
-	found := map[string]string{}
-	for _, chunk := range lo.Chunk(ids, 200) {
-		pages := ec2.NewDescribeSecurityGroupsPaginator(r.ec2, &ec2.DescribeSecurityGroupsInput{Filters: filter("group-id", chunk...)})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("describing security groups, %w", err)
-			}
-			for _, g := range page.SecurityGroups {
-				found[aws.ToString(g.GroupId)] = aws.ToString(g.VpcId)
-			}
-		}
+	found, err := ec2read.GroupVPCs(ctx, r.ec2, ids)
+	if err != nil {
+		return nil, fmt.Errorf("describing security groups, %w", err)
 	}
 	return found, nil
 }

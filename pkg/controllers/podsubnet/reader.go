@@ -17,15 +17,12 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 )
 
-const (
-	// filterValues is how many values EC2 takes in a filter.
-	filterValues = 200
-	// reservationsTTL keeps CIDR reservations, which take a call for each subnet and seldom change.
-	reservationsTTL = 5 * time.Minute
-)
+// reservationsTTL keeps CIDR reservations, which take a call for each subnet and seldom change.
+const reservationsTTL = 5 * time.Minute
 
 // EC2 is what is read of EC2. An *ec2.Client is one.
 type EC2 interface {
@@ -94,7 +91,7 @@ func (r *Reader) Refresh(ctx context.Context) error {
 
 func (r *Reader) read(ctx context.Context, subnets []string) error {
 	defer r.tell(subnets)
-	for chunk := range slices.Chunk(subnets, filterValues) {
+	for chunk := range slices.Chunk(subnets, ec2read.ValuesPerFilter) {
 		if err := r.readChunk(ctx, chunk); err != nil {
 			return err
 		}
@@ -155,44 +152,30 @@ func (r *Reader) readChunk(ctx context.Context, subnets []string) error {
 	return nil
 }
 
-func filter(name string, values []string) []ec2types.Filter {
-	return []ec2types.Filter{{Name: aws.String(name), Values: values}}
-}
-
-// cidrs of the subnets that exist and have IPv4 addresses. They are asked for by filter: an id that does not exist would fail
-// the whole call.
+// cidrs of the subnets that exist and have IPv4 addresses.
 func (r *Reader) cidrs(ctx context.Context, subnets []string) (map[string]netip.Prefix, error) {
+	described, err := ec2read.Subnets(ctx, r.EC2, "subnet-id", subnets...)
+	if err != nil {
+		return nil, fmt.Errorf("describing pod subnets, %w", err)
+	}
 	cidrs := map[string]netip.Prefix{}
-	pages := ec2.NewDescribeSubnetsPaginator(r.EC2, &ec2.DescribeSubnetsInput{Filters: filter("subnet-id", subnets)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("describing pod subnets, %w", err)
-		}
-		for _, s := range page.Subnets {
-			if cidr, err := netip.ParsePrefix(aws.ToString(s.CidrBlock)); err == nil { // not one that is for IPv6 only
-				cidrs[aws.ToString(s.SubnetId)] = cidr
-			}
+	for _, s := range described {
+		if cidr, err := netip.ParsePrefix(aws.ToString(s.CidrBlock)); err == nil { // not one that is for IPv6 only
+			cidrs[aws.ToString(s.SubnetId)] = cidr
 		}
 	}
 	return cidrs, nil
 }
 
-// enis in each subnet. Filters and pages take the call out of EC2's smaller request bucket.
+// enis in each subnet.
 func (r *Reader) enis(ctx context.Context, subnets []string) (map[string][]podnetwork.ENI, error) {
 	enis := map[string][]podnetwork.ENI{}
-	pages := ec2.NewDescribeNetworkInterfacesPaginator(r.EC2, &ec2.DescribeNetworkInterfacesInput{
-		Filters: filter("subnet-id", subnets), MaxResults: aws.Int32(1000),
-	})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	for described, err := range ec2read.NetworkInterfaces(ctx, r.EC2, ec2read.Filter("subnet-id", subnets...)) {
 		if err != nil {
 			return nil, fmt.Errorf("describing the ENIs of pod subnets, %w", err)
 		}
-		for i := range page.NetworkInterfaces {
-			id := aws.ToString(page.NetworkInterfaces[i].SubnetId)
-			enis[id] = append(enis[id], eniOf(&page.NetworkInterfaces[i]))
-		}
+		id := aws.ToString(described.SubnetId)
+		enis[id] = append(enis[id], eniOf(described))
 	}
 	return enis, nil
 }
@@ -203,11 +186,7 @@ func eniOf(described *ec2types.NetworkInterface) podnetwork.ENI {
 	if attachment := described.Attachment; attachment != nil {
 		out.Instance, out.Primary = aws.ToString(attachment.InstanceId), aws.ToInt32(attachment.DeviceIndex) == 0
 	} else {
-		for _, tag := range described.TagSet {
-			if aws.ToString(tag.Key) == eni.TagInstance {
-				out.Instance = aws.ToString(tag.Value)
-			}
-		}
+		out.Instance = ec2read.Tag(described.TagSet, eni.TagInstance)
 	}
 	for _, address := range described.PrivateIpAddresses {
 		if ip, err := netip.ParseAddr(aws.ToString(address.PrivateIpAddress)); err == nil && ip.Is4() {
@@ -228,26 +207,19 @@ func (r *Reader) reservationsOf(ctx context.Context, subnet string) (podnetwork.
 		return known.Reservations, nil
 	}
 	found := reservationsOf{read: now}
-	input := &ec2.GetSubnetCidrReservationsInput{SubnetId: aws.String(subnet)}
-	for {
-		page, err := r.EC2.GetSubnetCidrReservations(ctx, input)
-		if err != nil {
-			return found.Reservations, fmt.Errorf("reading the CIDR reservations of pod subnet %s, %w", subnet, err)
+	described, err := ec2read.Reservations(ctx, r.EC2, subnet)
+	if err != nil {
+		return found.Reservations, fmt.Errorf("reading the CIDR reservations of pod subnet %s, %w", subnet, err)
+	}
+	for _, reservation := range described {
+		p, err := netip.ParsePrefix(aws.ToString(reservation.Cidr))
+		switch {
+		case err != nil:
+		case reservation.ReservationType == ec2types.SubnetCidrReservationTypePrefix:
+			found.Prefix = append(found.Prefix, p)
+		default:
+			found.Explicit = append(found.Explicit, p)
 		}
-		for _, reservation := range page.SubnetIpv4CidrReservations {
-			p, err := netip.ParsePrefix(aws.ToString(reservation.Cidr))
-			switch {
-			case err != nil:
-			case reservation.ReservationType == ec2types.SubnetCidrReservationTypePrefix:
-				found.Prefix = append(found.Prefix, p)
-			default:
-				found.Explicit = append(found.Explicit, p)
-			}
-		}
-		if aws.ToString(page.NextToken) == "" {
-			break
-		}
-		input.NextToken = page.NextToken
 	}
 	if r.reservations == nil {
 		r.reservations = map[string]reservationsOf{}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/provision"
 )
 
@@ -175,18 +176,13 @@ func (c *Controller) deleteSubnets(ctx context.Context, network *v1alpha1.PodNet
 // users of subnets: their network interfaces.
 func (c *Controller) users(ctx context.Context, subnets []provision.Subnet) (map[string][]string, error) {
 	users := map[string][]string{}
-	for _, chunk := range lo.Chunk(subnets, 200) {
-		pages := ec2.NewDescribeNetworkInterfacesPaginator(c.EC2, &ec2.DescribeNetworkInterfacesInput{
-			MaxResults: aws.Int32(1000), Filters: filters("subnet-id", lo.Map(chunk, func(s provision.Subnet, _ int) string { return s.ID })...),
-		})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
+	ids := lo.Map(subnets, func(s provision.Subnet, _ int) string { return s.ID })
+	for chunk := range slices.Chunk(ids, ec2read.ValuesPerFilter) {
+		for n, err := range ec2read.NetworkInterfaces(ctx, c.EC2, ec2read.Filter("subnet-id", chunk...)) {
 			if err != nil {
 				return nil, called("ec2:DescribeNetworkInterfaces", err)
 			}
-			for _, n := range page.NetworkInterfaces {
-				users[aws.ToString(n.SubnetId)] = append(users[aws.ToString(n.SubnetId)], aws.ToString(n.NetworkInterfaceId))
-			}
+			users[aws.ToString(n.SubnetId)] = append(users[aws.ToString(n.SubnetId)], aws.ToString(n.NetworkInterfaceId))
 		}
 	}
 	return users, nil

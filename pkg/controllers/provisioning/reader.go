@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/provision"
 )
 
@@ -71,14 +72,12 @@ func (r *reader) settling(network *v1alpha1.PodNetwork, subnet *provision.Subnet
 // vpcs returns the VPCs of the subnets that exist.
 func (r *reader) vpcs(ctx context.Context, subnets []string) ([]string, error) {
 	unknown := lo.Filter(subnets, func(id string, _ int) bool { return r.vpcOf[id] == "" })
-	for _, chunk := range lo.Chunk(unknown, 200) { // EC2 takes 200 values a filter
-		found, err := r.describeSubnets(ctx, "subnet-id", chunk...)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range found {
-			r.vpcOf[aws.ToString(s.SubnetId)] = aws.ToString(s.VpcId)
-		}
+	found, err := r.describeSubnets(ctx, "subnet-id", unknown...)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range found {
+		r.vpcOf[aws.ToString(s.SubnetId)] = aws.ToString(s.VpcId)
 	}
 	ids := lo.Uniq(lo.Compact(lo.Map(subnets, func(id string, _ int) string { return r.vpcOf[id] })))
 	slices.Sort(ids)
@@ -141,16 +140,8 @@ func (r *reader) blocks(ctx context.Context, id string) ([]provision.Block, erro
 }
 
 func (r *reader) describeSubnets(ctx context.Context, filter string, values ...string) ([]ec2types.Subnet, error) {
-	var found []ec2types.Subnet
-	pages := ec2.NewDescribeSubnetsPaginator(r.ec2, &ec2.DescribeSubnetsInput{Filters: filters(filter, values...)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, called("ec2:DescribeSubnets", err)
-		}
-		found = append(found, page.Subnets...)
-	}
-	return found, nil
+	found, err := ec2read.Subnets(ctx, r.ec2, filter, values...)
+	return found, called("ec2:DescribeSubnets", err)
 }
 
 func (r *reader) subnets(ctx context.Context, network, vpc string) ([]provision.Subnet, error) {
@@ -166,7 +157,7 @@ func (r *reader) subnets(ctx context.Context, network, vpc string) ([]provision.
 		}
 		s := provision.Subnet{
 			ID: aws.ToString(d.SubnetId), Zone: aws.ToString(d.AvailabilityZone), CIDR: cidr,
-			Cluster: tag(d.Tags, v1alpha1.TagCluster), PodNetwork: tag(d.Tags, v1alpha1.TagPodNetwork),
+			Cluster: ec2read.Tag(d.Tags, v1alpha1.TagCluster), PodNetwork: ec2read.Tag(d.Tags, v1alpha1.TagPodNetwork),
 		}
 		if s.Cluster == r.cluster && s.PodNetwork == network {
 			reservations, err := r.reservations(ctx, s.ID)
@@ -180,7 +171,7 @@ func (r *reader) subnets(ctx context.Context, network, vpc string) ([]provision.
 				}
 				s.Reservations = append(s.Reservations, provision.Reservation{
 					ID: aws.ToString(scr.SubnetCidrReservationId), CIDR: cidr, Explicit: scr.ReservationType == ec2types.SubnetCidrReservationTypeExplicit,
-					Own: tag(scr.Tags, v1alpha1.TagCluster) == r.cluster && tag(scr.Tags, v1alpha1.TagPodNetwork) == network,
+					Own: ec2read.Tag(scr.Tags, v1alpha1.TagCluster) == r.cluster && ec2read.Tag(scr.Tags, v1alpha1.TagPodNetwork) == network,
 				})
 			}
 		}
@@ -190,24 +181,13 @@ func (r *reader) subnets(ctx context.Context, network, vpc string) ([]provision.
 }
 
 func (r *reader) reservations(ctx context.Context, subnet string) ([]ec2types.SubnetCidrReservation, error) {
-	var found []ec2types.SubnetCidrReservation
-	input := &ec2.GetSubnetCidrReservationsInput{SubnetId: aws.String(subnet)}
-	for {
-		page, err := r.ec2.GetSubnetCidrReservations(ctx, input)
-		if err != nil {
-			return nil, called("ec2:GetSubnetCidrReservations", err)
-		}
-		found = append(found, page.SubnetIpv4CidrReservations...)
-		if aws.ToString(page.NextToken) == "" {
-			return found, nil
-		}
-		input.NextToken = page.NextToken
-	}
+	found, err := ec2read.Reservations(ctx, r.ec2, subnet)
+	return found, called("ec2:GetSubnetCidrReservations", err)
 }
 
 func (r *reader) routeTables(ctx context.Context, vpc string) ([]provision.RouteTable, error) {
 	var tables []provision.RouteTable
-	pages := ec2.NewDescribeRouteTablesPaginator(r.ec2, &ec2.DescribeRouteTablesInput{Filters: filters("vpc-id", vpc)})
+	pages := ec2.NewDescribeRouteTablesPaginator(r.ec2, &ec2.DescribeRouteTablesInput{Filters: []ec2types.Filter{ec2read.Filter("vpc-id", vpc)}})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -231,17 +211,4 @@ func (r *reader) routeTables(ctx context.Context, vpc string) ([]provision.Route
 		}
 	}
 	return tables, nil
-}
-
-func filters(name string, values ...string) []ec2types.Filter {
-	return []ec2types.Filter{{Name: aws.String(name), Values: values}}
-}
-
-func tag(tags []ec2types.Tag, key string) string {
-	for _, t := range tags {
-		if aws.ToString(t.Key) == key {
-			return aws.ToString(t.Value)
-		}
-	}
-	return ""
 }

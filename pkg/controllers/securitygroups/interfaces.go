@@ -10,15 +10,12 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/samber/lo"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/eni"
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 )
-
-// valuesPerFilter is EC2's limit.
-const valuesPerFilter = 200
 
 // target is what the pod ENIs of a node should have.
 type target struct {
@@ -43,7 +40,7 @@ func (c *Controller) outdated(ctx context.Context, wanted map[string]target) ([]
 	if len(wanted) == 0 {
 		return nil, nil
 	}
-	attached, err := c.describe(ctx, filter("tag:"+eni.TagCluster, c.Cluster), filter("status", string(ec2types.NetworkInterfaceStatusInUse)))
+	attached, err := c.describe(ctx, ec2read.Filter("tag:"+eni.TagCluster, c.Cluster), ec2read.Filter("status", string(ec2types.NetworkInterfaceStatusInUse)))
 	if err != nil {
 		return nil, fmt.Errorf("listing the pod ENIs of the cluster, %w", err)
 	}
@@ -74,8 +71,8 @@ func (c *Controller) inherit(ctx context.Context, enis []podENI) error {
 		}
 	}
 	primary := map[string][]string{}
-	for _, chunk := range lo.Chunk(lo.Uniq(instances), valuesPerFilter) {
-		found, err := c.describe(ctx, filter("attachment.instance-id", chunk...), filter("attachment.device-index", "0"))
+	for _, chunk := range lo.Chunk(lo.Uniq(instances), ec2read.ValuesPerFilter) {
+		found, err := c.describe(ctx, ec2read.Filter("attachment.instance-id", chunk...), ec2read.Filter("attachment.device-index", "0"))
 		if err != nil {
 			return fmt.Errorf("reading the security groups of primary ENIs, %w", err)
 		}
@@ -112,19 +109,13 @@ func podENIOf(n ec2types.NetworkInterface) (instance string) {
 
 func (c *Controller) describe(ctx context.Context, filters ...ec2types.Filter) ([]ec2types.NetworkInterface, error) {
 	var found []ec2types.NetworkInterface
-	pages := ec2.NewDescribeNetworkInterfacesPaginator(c.EC2, &ec2.DescribeNetworkInterfacesInput{Filters: filters, MaxResults: aws.Int32(1000)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+	for n, err := range ec2read.NetworkInterfaces(ctx, c.EC2, filters...) {
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, page.NetworkInterfaces...)
+		found = append(found, *n)
 	}
 	return found, nil
-}
-
-func filter(name string, values ...string) ec2types.Filter {
-	return ec2types.Filter{Name: aws.String(name), Values: values}
 }
 
 func groupsOf(n ec2types.NetworkInterface) []string {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dovetail-dev/dovetail/pkg/cli"
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 )
 
 func (s *surveyor) readAWS(ctx context.Context) error {
@@ -80,29 +81,6 @@ func (s *surveyor) region() string {
 	return ""
 }
 
-// filterValues is how many values EC2 takes in a filter.
-const filterValues = 200
-
-func filter(name string, values ...string) []ec2types.Filter {
-	return []ec2types.Filter{{Name: aws.String(name), Values: values}}
-}
-
-// describeSubnets by filter: an id that does not exist would fail the whole call.
-func describeSubnets(ctx context.Context, api *ec2.Client, name string, values []string) ([]ec2types.Subnet, error) {
-	var found []ec2types.Subnet
-	for chunk := range slices.Chunk(values, filterValues) {
-		pages := ec2.NewDescribeSubnetsPaginator(api, &ec2.DescribeSubnetsInput{Filters: filter(name, chunk...)})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, page.Subnets...)
-		}
-	}
-	return found, nil
-}
-
 // nodeSubnets by the node classes, and where none tells, by the instance of a node of each zone and pool.
 func (s *surveyor) nodeSubnets(ctx context.Context, api *ec2.Client) ([]string, error) {
 	var ids []string
@@ -125,8 +103,8 @@ func (s *surveyor) nodeSubnets(ctx context.Context, api *ec2.Client) ([]string, 
 	if len(one) == 0 {
 		return nil, errors.New("no EC2NodeClass has resolved subnets, and no node is an EC2 instance: nothing tells the VPC")
 	}
-	for chunk := range slices.Chunk(lo.Values(one), filterValues) {
-		pages := ec2.NewDescribeInstancesPaginator(api, &ec2.DescribeInstancesInput{Filters: filter("instance-id", chunk...)})
+	for chunk := range slices.Chunk(lo.Values(one), ec2read.ValuesPerFilter) {
+		pages := ec2.NewDescribeInstancesPaginator(api, &ec2.DescribeInstancesInput{Filters: []ec2types.Filter{ec2read.Filter("instance-id", chunk...)}})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {

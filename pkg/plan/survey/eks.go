@@ -16,6 +16,7 @@ import (
 	ec2nodeclass "github.com/aws/karpenter-provider-aws/pkg/apis/v1"
 	"github.com/samber/lo"
 
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/plan"
 )
 
@@ -36,7 +37,7 @@ func (s *surveyor) clusterName(ctx context.Context, api *ec2.Client) error {
 	if !found {
 		return errors.New("no node is an EC2 instance, whose tags would have the cluster's name: --cluster-name tells it")
 	}
-	out, err := api.DescribeInstances(ctx, &ec2.DescribeInstancesInput{Filters: filter("instance-id", node.Instance)})
+	out, err := api.DescribeInstances(ctx, &ec2.DescribeInstancesInput{Filters: []ec2types.Filter{ec2read.Filter("instance-id", node.Instance)}})
 	if err != nil {
 		return fmt.Errorf("the cluster's name is not known, --cluster-name tells it: %w", err)
 	}
@@ -53,7 +54,7 @@ func (s *surveyor) clusterName(ctx context.Context, api *ec2.Client) error {
 
 func clusterOf(tags []ec2types.Tag) string {
 	for _, key := range []string{ec2nodeclass.EKSClusterNameTagKey, nodeGroupClusterTag} {
-		if name := tag(tags, key); name != "" {
+		if name := ec2read.Tag(tags, key); name != "" {
 			return name
 		}
 	}

@@ -13,15 +13,17 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/samber/lo"
 
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/plan"
 )
 
 // transitGateways that the VPC is attached to, with the routes that concern it. A gateway of another account, shared with this one, shows
 // its attachments here and not its route tables.
 func (s *surveyor) transitGateways(ctx context.Context, api *ec2.Client, vpc *plan.VPC) error {
-	attached := filter("resource-id", vpc.ID)
-	attached = append(attached, filter("resource-type", string(ec2types.TransitGatewayAttachmentResourceTypeVpc))...)
-	attached = append(attached, filter("state", string(ec2types.TransitGatewayAttachmentStateAvailable), string(ec2types.TransitGatewayAttachmentStateModifying))...)
+	attached := []ec2types.Filter{
+		ec2read.Filter("resource-id", vpc.ID), ec2read.Filter("resource-type", string(ec2types.TransitGatewayAttachmentResourceTypeVpc)),
+		ec2read.Filter("state", string(ec2types.TransitGatewayAttachmentStateAvailable), string(ec2types.TransitGatewayAttachmentStateModifying)),
+	}
 	for pages := ec2.NewDescribeTransitGatewayAttachmentsPaginator(api, &ec2.DescribeTransitGatewayAttachmentsInput{Filters: attached}); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -83,7 +85,7 @@ const routesAtOnce = 1000
 // searchRoutes of a table, but for those to the attachment itself.
 func (s *surveyor) searchRoutes(ctx context.Context, api *ec2.Client, table, own string) ([]plan.TransitRoute, error) {
 	in := &ec2.SearchTransitGatewayRoutesInput{
-		TransitGatewayRouteTableId: &table, Filters: filter("state", string(ec2types.TransitGatewayRouteStateActive), string(ec2types.TransitGatewayRouteStateBlackhole)),
+		TransitGatewayRouteTableId: &table, Filters: []ec2types.Filter{ec2read.Filter("state", string(ec2types.TransitGatewayRouteStateActive), string(ec2types.TransitGatewayRouteStateBlackhole))},
 		MaxResults: aws.Int32(routesAtOnce),
 	}
 	var found []plan.TransitRoute

@@ -22,6 +22,7 @@ import (
 	coreprovisioning "sigs.k8s.io/karpenter/pkg/controllers/provisioning/scheduling"
 	"sigs.k8s.io/karpenter/pkg/scheduling"
 
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/plan"
 )
 
@@ -33,7 +34,7 @@ func (s *surveyor) instanceTypes(ctx context.Context, cfg aws.Config, api *ec2.C
 	pricesFrom := "the AWS price list, on demand"
 	var asked []ec2types.Filter
 	if names := typesAsked(s.facts.NodePools, s.facts.Nodes); names != nil {
-		asked = filter("instance-type", names...)
+		asked = []ec2types.Filter{ec2read.Filter("instance-type", names...)}
 	}
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error {
@@ -101,7 +102,7 @@ func typesAsked(pools []karpv1.NodePool, nodes []plan.Node) []string {
 		names = append(names, of...)
 	}
 	slices.Sort(names)
-	if names = lo.Compact(slices.Compact(names)); len(names) == 0 || len(names) > filterValues {
+	if names = lo.Compact(slices.Compact(names)); len(names) == 0 || len(names) > ec2read.ValuesPerFilter {
 		return nil
 	}
 	return names

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/plan"
 )
 
@@ -29,7 +30,7 @@ func TestOnlyTypesThatAPlanTellsOfAreAsked(t *testing.T) {
 	labelled := pool()
 	labelled.Spec.Template.Labels = map[string]string{ec2nodeclass.LabelInstanceFamily: "r6g"}
 	var many []string
-	for i := range filterValues + 1 {
+	for i := range ec2read.ValuesPerFilter + 1 {
 		many = append(many, fmt.Sprint("m5.", i))
 	}
 	nodes := []plan.Node{{InstanceType: "t3.small"}, {InstanceType: "m5.large"}, {InstanceType: "t3.small"}, {}}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dovetail-dev/dovetail/pkg/apis/v1alpha1"
 	"github.com/dovetail-dev/dovetail/pkg/controllers/podsubnet"
+	"github.com/dovetail-dev/dovetail/pkg/ec2read"
 	"github.com/dovetail-dev/dovetail/pkg/plan"
 	"github.com/dovetail-dev/dovetail/pkg/podnetwork"
 	"github.com/dovetail-dev/dovetail/pkg/provision"
@@ -29,7 +30,7 @@ func (s *surveyor) vpc(ctx context.Context, api *ec2.Client) error {
 	if err != nil {
 		return err
 	}
-	described, err := describeSubnets(ctx, api, "subnet-id", nodeSubnets)
+	described, err := ec2read.Subnets(ctx, api, "subnet-id", nodeSubnets...)
 	if err != nil {
 		return err
 	}
@@ -52,11 +53,11 @@ func (s *surveyor) vpc(ctx context.Context, api *ec2.Client) error {
 		}
 	}
 	podSubnets := lo.Uniq(lo.Map(s.facts.ENIConfigs, func(c eniconfig.ENIConfig, _ int) string { return c.Spec.Subnet }))
-	all, err := describeSubnets(ctx, api, "vpc-id", ids)
+	all, err := ec2read.Subnets(ctx, api, "vpc-id", ids...)
 	if err != nil {
 		return err
 	}
-	elsewhere, err := describeSubnets(ctx, api, "subnet-id", lo.Without(podSubnets, ""))
+	elsewhere, err := ec2read.Subnets(ctx, api, "subnet-id", lo.Without(podSubnets, "")...)
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func (s *surveyor) describeForProvision(vpc *plan.VPC, subnets []ec2types.Subnet
 		if !ok {
 			continue
 		}
-		p := provision.Subnet{ID: subnet.ID, Zone: subnet.Zone, CIDR: subnet.CIDR, Cluster: tag(d.Tags, v1alpha1.TagCluster), PodNetwork: tag(d.Tags, v1alpha1.TagPodNetwork)}
+		p := provision.Subnet{ID: subnet.ID, Zone: subnet.Zone, CIDR: subnet.CIDR, Cluster: ec2read.Tag(d.Tags, v1alpha1.TagCluster), PodNetwork: ec2read.Tag(d.Tags, v1alpha1.TagPodNetwork)}
 		if p.PodNetwork == s.facts.Network.Name && s.facts.ClusterName == "" {
 			s.facts.ClusterName = p.Cluster
 		}
@@ -146,11 +147,6 @@ func (s *surveyor) describeForProvision(vpc *plan.VPC, subnets []ec2types.Subnet
 	return inside
 }
 
-func tag(tags []ec2types.Tag, key string) string {
-	found, _ := lo.Find(tags, func(t ec2types.Tag) bool { return aws.ToString(t.Key) == key })
-	return aws.ToString(found.Value)
-}
-
 // reservations of the subnets that are the network's own.
 func (s *surveyor) reservations(ctx context.Context, api *ec2.Client, vpc *plan.VPC) error {
 	for i := range vpc.Provision.Subnets {
@@ -158,15 +154,15 @@ func (s *surveyor) reservations(ctx context.Context, api *ec2.Client, vpc *plan.
 		if subnet.PodNetwork != s.facts.Network.Name {
 			continue
 		}
-		out, err := api.GetSubnetCidrReservations(ctx, &ec2.GetSubnetCidrReservationsInput{SubnetId: &subnet.ID})
+		found, err := ec2read.Reservations(ctx, api, subnet.ID)
 		if err != nil {
 			return err
 		}
-		for _, r := range out.SubnetIpv4CidrReservations {
+		for _, r := range found {
 			if cidr, err := netip.ParsePrefix(aws.ToString(r.Cidr)); err == nil {
 				subnet.Reservations = append(subnet.Reservations, provision.Reservation{
 					ID: aws.ToString(r.SubnetCidrReservationId), CIDR: cidr, Explicit: r.ReservationType == ec2types.SubnetCidrReservationTypeExplicit,
-					Own: tag(r.Tags, v1alpha1.TagPodNetwork) == s.facts.Network.Name,
+					Own: ec2read.Tag(r.Tags, v1alpha1.TagPodNetwork) == s.facts.Network.Name,
 				})
 			}
 		}
@@ -176,7 +172,7 @@ func (s *surveyor) reservations(ctx context.Context, api *ec2.Client, vpc *plan.
 
 func routeTables(ctx context.Context, api *ec2.Client, vpc string) ([]plan.RouteTable, error) {
 	var tables []plan.RouteTable
-	pages := ec2.NewDescribeRouteTablesPaginator(api, &ec2.DescribeRouteTablesInput{Filters: filter("vpc-id", vpc)})
+	pages := ec2.NewDescribeRouteTablesPaginator(api, &ec2.DescribeRouteTablesInput{Filters: []ec2types.Filter{ec2read.Filter("vpc-id", vpc)}})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -222,7 +218,7 @@ func routeTableOf(d ec2types.RouteTable) plan.RouteTable {
 func peerings(ctx context.Context, api *ec2.Client, vpc string) ([]plan.Peering, error) {
 	var found []plan.Peering
 	for _, side := range []string{"requester-vpc-info.vpc-id", "accepter-vpc-info.vpc-id"} {
-		pages := ec2.NewDescribeVpcPeeringConnectionsPaginator(api, &ec2.DescribeVpcPeeringConnectionsInput{Filters: filter(side, vpc)})
+		pages := ec2.NewDescribeVpcPeeringConnectionsPaginator(api, &ec2.DescribeVpcPeeringConnectionsInput{Filters: []ec2types.Filter{ec2read.Filter(side, vpc)}})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
@@ -254,22 +250,10 @@ func peerings(ctx context.Context, api *ec2.Client, vpc string) ([]plan.Peering,
 	return found, nil
 }
 
-func (s *surveyor) securityGroups(ctx context.Context, api *ec2.Client) error {
-	s.facts.SecurityGroups = map[string]string{}
+func (s *surveyor) securityGroups(ctx context.Context, api *ec2.Client) (err error) {
 	ids := lo.Uniq(lo.FlatMap(s.facts.ENIConfigs, func(c eniconfig.ENIConfig, _ int) []string { return c.Spec.SecurityGroups }))
-	for chunk := range slices.Chunk(ids, filterValues) {
-		pages := ec2.NewDescribeSecurityGroupsPaginator(api, &ec2.DescribeSecurityGroupsInput{Filters: filter("group-id", chunk...)})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return err
-			}
-			for _, g := range page.SecurityGroups {
-				s.facts.SecurityGroups[aws.ToString(g.GroupId)] = aws.ToString(g.VpcId)
-			}
-		}
-	}
-	return nil
+	s.facts.SecurityGroups, err = ec2read.GroupVPCs(ctx, api, ids)
+	return err
 }
 
 // snapshots of subnets, by the controller's reader.
