@@ -38,13 +38,15 @@ type NodeNeed struct {
 // Most returns what the node holds at the most in its life. A node that allocates dynamically keeps warm addresses within
 // its max-pods, not within its max-pods less the two pods on the host network.
 func (n NodeNeed) Most() Need {
-	slots := max(n.IPsPerENI-1, 0)
+	// The numbers are labels, which others may write: none is so large that products overflow.
+	n.MaxPods, n.PodENIs, n.IPsPerENI = min(n.MaxPods, beyond), min(n.PodENIs, beyond), min(n.IPsPerENI, beyond)
+	slots := max(n.IPsPerENI, 1) - 1
 	if n.PodENIs <= 0 || slots == 0 {
 		return Need{}
 	}
 	addresses := max(n.MaxPods, 0)
 	if n.Static {
-		addresses = max(n.MaxPods-HostNetworkPods, 0)
+		addresses = max(addresses-HostNetworkPods, 0)
 	}
 	if n.Prefixes {
 		prefixes := min(ceil(addresses, AddressesPerPrefix), n.PodENIs*slots)
@@ -57,5 +59,8 @@ func (n NodeNeed) Most() Need {
 	}
 	return Need{Addresses: addresses, ENIs: enis}
 }
+
+// beyond what any node has of anything.
+const beyond = 1 << 20
 
 func ceil(n, unit int) int { return (n + unit - 1) / unit }

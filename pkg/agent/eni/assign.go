@@ -28,14 +28,14 @@ func (c *Client) Assign(ctx context.Context, id string, unit pool.Unit, count in
 	}
 	var assigned []netip.Prefix
 	for _, p := range out.AssignedIpv4Prefixes {
-		prefix, err := netip.ParsePrefix(aws.ToString(p.Ipv4Prefix))
+		prefix, err := parseBlock(p.Ipv4Prefix)
 		if err != nil {
 			return nil, fmt.Errorf("ENI %s: prefix: %w", id, err)
 		}
 		assigned = append(assigned, prefix)
 	}
 	for _, a := range out.AssignedPrivateIpAddresses {
-		single, err := netip.ParseAddr(aws.ToString(a.PrivateIpAddress))
+		single, err := parseIPv4(a.PrivateIpAddress)
 		if err != nil {
 			return nil, fmt.Errorf("ENI %s: address: %w", id, err)
 		}

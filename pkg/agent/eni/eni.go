@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/dovetail-dev/dovetail/pkg/agent/pool"
 )
 
 // Tags on ENIs, those of aws-node where it has one.
@@ -94,7 +96,7 @@ func (c *Client) describe(ctx context.Context, filters ...ec2types.Filter) ([]EN
 func (c *Client) parse(n ec2types.NetworkInterface) (ENI, error) {
 	e := ENI{ID: aws.ToString(n.NetworkInterfaceId), MAC: aws.ToString(n.MacAddress), Subnet: aws.ToString(n.SubnetId)}
 	var err error
-	if e.Primary, err = netip.ParseAddr(aws.ToString(n.PrivateIpAddress)); err != nil {
+	if e.Primary, err = parseIPv4(n.PrivateIpAddress); err != nil {
 		return e, fmt.Errorf("ENI %s: primary address: %w", e.ID, err)
 	}
 	if n.Attachment != nil {
@@ -105,7 +107,7 @@ func (c *Client) parse(n ec2types.NetworkInterface) (ENI, error) {
 		e.NetworkCard = int(aws.ToInt32(n.Attachment.NetworkCardIndex))
 	}
 	for _, p := range n.Ipv4Prefixes {
-		prefix, err := netip.ParsePrefix(aws.ToString(p.Ipv4Prefix))
+		prefix, err := parseBlock(p.Ipv4Prefix)
 		if err != nil {
 			return e, fmt.Errorf("ENI %s: prefix: %w", e.ID, err)
 		}
@@ -115,7 +117,7 @@ func (c *Client) parse(n ec2types.NetworkInterface) (ENI, error) {
 		if aws.ToBool(a.Primary) {
 			continue
 		}
-		single, err := netip.ParseAddr(aws.ToString(a.PrivateIpAddress))
+		single, err := parseIPv4(a.PrivateIpAddress)
 		if err != nil {
 			return e, fmt.Errorf("ENI %s: address: %w", e.ID, err)
 		}
@@ -135,6 +137,23 @@ func (c *Client) parse(n ec2types.NetworkInterface) (ENI, error) {
 	primary := n.Attachment != nil && e.DeviceIndex == 0
 	e.Ours = instance == c.InstanceID && managed && kind && !primary && e.NetworkCard == 0
 	return e, nil
+}
+
+func parseIPv4(text *string) (netip.Addr, error) {
+	address, err := netip.ParseAddr(aws.ToString(text))
+	if err == nil && !address.Is4() {
+		err = fmt.Errorf("%s is no IPv4 address", address)
+	}
+	return address, err
+}
+
+// parseBlock that is delegated to an ENI, a /28.
+func parseBlock(text *string) (netip.Prefix, error) {
+	block, err := netip.ParsePrefix(aws.ToString(text))
+	if err == nil && (!block.Addr().Is4() || block.Bits() != pool.PrefixLength || block != block.Masked()) {
+		err = fmt.Errorf("%s is no /28 of IPv4 addresses", block)
+	}
+	return block, err
 }
 
 // SubnetCIDR reads it once a subnet.

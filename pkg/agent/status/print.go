@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 )
 
 // Cells of a prefix's map.
@@ -23,8 +24,14 @@ const (
 
 const legend = "# leased  ~ cooling  · free  - free, being given back"
 
+// widest prefix of which there is a map, in bits of the address that are free. EC2 gives four; what a node says may be anything.
+const widest = 8
+
 // Map has a character for each of the prefix's addresses, in their order.
 func (p Prefix) Map() string {
+	if p.Prefix.Addr().BitLen()-p.Prefix.Bits() > widest {
+		return "no prefix of an ENI"
+	}
 	var cells strings.Builder
 	for a := p.Prefix.Masked().Addr(); p.Prefix.Contains(a); a = a.Next() {
 		switch {
@@ -95,8 +102,16 @@ func Print(w io.Writer, s Status) error {
 	for _, what := range s.Incomplete {
 		fmt.Fprintf(&out, "not all could be read: %s\n", what)
 	}
-	_, err := w.Write(out.Bytes())
+	_, err := io.WriteString(w, strings.Map(printable, out.String()))
 	return err
+}
+
+// printable leaves out what a terminal would obey: names and messages are a node's.
+func printable(r rune) rune {
+	if r == '\n' || unicode.IsPrint(r) {
+		return r
+	}
+	return unicode.ReplacementChar
 }
 
 func (s Status) head(out *bytes.Buffer) {

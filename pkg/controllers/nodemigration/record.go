@@ -85,8 +85,16 @@ func recordOf(node *corev1.Node) (*record, error) {
 	if err := json.Unmarshal([]byte(encoded), r); err != nil {
 		return nil, fmt.Errorf("annotation %s of node %s, %w", v1alpha1.AnnotationNodeMigration, node.Name, err)
 	}
+	for _, at := range []*metav1.Time{r.CordonedAt, r.Since, r.Drained} {
+		if at != nil && (at.UTC().Year() < 0 || at.UTC().Year() > lastYear) {
+			return nil, fmt.Errorf("annotation %s of node %s, %s is no time that can be written again", v1alpha1.AnnotationNodeMigration, node.Name, at)
+		}
+	}
 	return r, nil
 }
+
+// lastYear of RFC 3339 is out of it by a time zone only.
+const lastYear = 9999
 
 // ownerOf returns the controller of a pod.
 func ownerOf(pod *corev1.Pod) (owner, bool) {
