@@ -57,13 +57,17 @@ func (d *Declared) add(document []byte) error {
 			return errors.New("there are several PodNetworks: a plan is for one")
 		}
 		d.Network = &v1alpha1.PodNetwork{}
-		return yaml.UnmarshalStrict(document, d.Network)
+		if err := yaml.UnmarshalStrict(document, d.Network); err != nil {
+			return err
+		}
+		return check(kind.Kind, document)
 	case "ENIConfig":
 		config := eniconfig.ENIConfig{}
 		if err := yaml.UnmarshalStrict(document, &config); err != nil {
 			return err
 		}
 		d.ENIConfigs = append(d.ENIConfigs, config)
+		return check(kind.Kind, document)
 	case "":
 		if !onlyComments(document) {
 			return errors.New("a document has no kind")
