@@ -227,11 +227,17 @@ func (s *Sandbox) Down(ctx context.Context) error {
 	}
 }
 
+// The sandbox takes any key of a user's. These are such that they are found where they should not be.
+const (
+	UserAccessKeyID     = "AKIASANDBOX000000000"
+	UserSecretAccessKey = "sandboxSecretAccessKeyOfTheUser000000000" //nolint:gosec // of nobody
+)
+
 // Env of programs on the host that are to use the sandbox.
 func (s *Sandbox) Env() []string {
 	return []string{
 		"KUBECONFIG=" + s.Kubeconfig,
-		"AWS_ENDPOINT_URL=" + s.AWS, "AWS_REGION=" + Region, "AWS_ACCESS_KEY_ID=sandbox", "AWS_SECRET_ACCESS_KEY=sandbox",
+		"AWS_ENDPOINT_URL=" + s.AWS, "AWS_REGION=" + Region, "AWS_ACCESS_KEY_ID=" + UserAccessKeyID, "AWS_SECRET_ACCESS_KEY=" + UserSecretAccessKey,
 	}
 }
 

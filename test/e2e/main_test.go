@@ -38,7 +38,9 @@ func run(m *testing.M) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), upDeadline)
 	defer cancel()
-	started, took, err := scenario.Up(ctx, scenario.Options{Dir: dir, BinDir: "../../bin", Examples: "../../examples"})
+	started, took, err := scenario.Up(ctx, scenario.Options{
+		Dir: dir, BinDir: "../../bin", Examples: "../../examples", UpFlags: []string{"--values", "testdata/values.yaml"},
+	})
 	if started != nil {
 		interrupted := make(chan os.Signal, 1)
 		signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
@@ -60,9 +62,11 @@ func run(m *testing.M) int {
 	sandbox = started
 	code := m.Run()
 	if code == 0 {
-		if err := checkRights(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
+		for _, check := range []func(context.Context) error{checkRights, sandbox.CheckSecrets} {
+			if err := check(context.Background()); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
 		}
 	}
 	down(started)

@@ -93,7 +93,7 @@ func (c *Cloud) startSession(w http.ResponseWriter, r *http.Request, i *instance
 			delete(c.sessions, token)
 		}
 	}
-	token := uuid(c.random)
+	token := sessionPrefix + uuid(c.random)
 	c.sessions[token] = session{instance: i.id, expires: now.Add(time.Duration(ttl) * time.Second)}
 	w.Header().Set(ttlHeader, strconv.Itoa(ttl))
 	fmt.Fprint(w, token)

@@ -84,7 +84,9 @@ func TestAnInstanceReadsWhatItIsFromItsMetadata(t *testing.T) {
 	require.Equal(t, "hello", string(text))
 	credentials, err := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client }).Retrieve(t.Context())
 	require.NoError(t, err)
-	require.NotEmpty(t, credentials.SessionToken)
+	require.Regexp(t, Secrets["access key id of a role"], credentials.AccessKeyID)
+	require.Regexp(t, Secrets["secret access key of a role"], credentials.SecretAccessKey)
+	require.Regexp(t, Secrets["session token of a role"], credentials.SessionToken)
 	w.allow("read", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ec2:DescribeSubnets","Resource":"*"}}`)
 	config := w.config.Copy()
 	config.Credentials = ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client })
@@ -140,6 +142,7 @@ func TestMetadataAsksForATokenOfTheInstance(t *testing.T) {
 	}
 	status, token := do(http.MethodPut, url+"/latest/api/token", map[string]string{ttlHeader: "60"})
 	require.Equal(t, http.StatusOK, status)
+	require.Regexp(t, Secrets["session token of the metadata service"], token)
 	for _, row := range []struct {
 		name, method, url string
 		header            map[string]string
