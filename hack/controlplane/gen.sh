@@ -6,6 +6,7 @@
 # It is a module of its own because k8s.io/kubernetes asks its importers to replace every staging module, and those
 # replacements must not decide the versions that Dovetail itself is built with. Run it to move to another version.
 set -euo pipefail
+export LC_ALL=C # join's order
 cd "$(dirname "$0")"
 
 readonly kubernetes=1.35.4 etcd=3.6.5 cni_plugins=1.8.0 go=1.26
@@ -27,4 +28,15 @@ sample-controller"
 	printf '\tgo.etcd.io/etcd/server/v3 v%s\n' "$etcd"
 	printf '\tk8s.io/kubernetes v%s\n)\n' "$kubernetes"
 } >go.mod
+go mod tidy
+
+# What this module requires indirectly and Dovetail's own at a newer version is taken at that version: what both build is then compiled once.
+required() { # required DIR LINES prints path@version of what is required there in such lines, but for what is replaced here
+	(cd "$1" && go mod edit -print) | grep -E "$2" | awk '$2 != "=>" && $1 ~ /\./ && $2 ~ /^v/ { print $1 "@" $2 }' |
+		grep -vF -f <(printf 'k8s.io/%s@\n' $staging) | sort -t @ -k 1,1
+}
+mapfile -t newer < <(join -t @ <(required . '// indirect') <(required ../.. .) | while IFS=@ read -r path ours theirs; do
+	[ "$(printf '%s\n' "$ours" "$theirs" | sort -V | tail -n 1)" = "$ours" ] || echo "$path@$theirs"
+done)
+go get "${newer[@]}"
 go mod tidy
