@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dovetail-dev/dovetail/pkg/checkup"
 	"github.com/dovetail-dev/dovetail/pkg/cli"
-	"github.com/dovetail-dev/dovetail/pkg/diagnosis"
 )
 
 func newDoctorCommand() *cobra.Command {
@@ -24,15 +24,15 @@ func newDoctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			installation, err := diagnosis.Inspect(cmd.Context(), c, versions)
+			installation, err := checkup.Inspect(cmd.Context(), c, versions)
 			if err != nil {
 				return err
 			}
-			checkup := diagnosis.Examine(installation)
-			if err := output.Write(cmd.OutOrStdout(), checkup, checkup.Print); err != nil {
+			report := checkup.Examine(installation)
+			if err := output.Write(cmd.OutOrStdout(), report, report.Print); err != nil {
 				return err
 			}
-			if checkup.Failed() {
+			if report.Failed() {
 				return errors.New("something does not work: see the lines with ✗")
 			}
 			return nil

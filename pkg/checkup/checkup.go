@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package diagnosis
+// Package checkup examines an installation of Dovetail: what is there, what is missing, and what to mend first. What it decides from is
+// read once; the decision itself knows no cluster.
+package checkup
 
 import (
 	"fmt"
@@ -44,12 +46,12 @@ type Check struct {
 	Fix     string `json:"fix,omitempty"`
 }
 
-// Checkup is what doctor found, in the order in which to mend it.
-type Checkup []Check
+// Report is what was found, in the order in which to mend it.
+type Report []Check
 
 // Failed tells whether something does not work.
-func (c Checkup) Failed() bool {
-	return slices.ContainsFunc(c, func(check Check) bool { return check.Result == ResultFailed })
+func (r Report) Failed() bool {
+	return slices.ContainsFunc(r, func(check Check) bool { return check.Result == ResultFailed })
 }
 
 // Installation is what there is of Dovetail in a cluster. A kind that the cluster does not have is in Missing, and its list is empty.
@@ -76,11 +78,11 @@ type Installation struct {
 const leaseAge = 30 * time.Second
 
 // Examine an installation.
-func Examine(i Installation) (c Checkup) {
+func Examine(i Installation) (r Report) {
 	for _, check := range []func(Installation) []Check{kubernetes, kinds, controllers, rights, agents, networks, nodeClasses, nodePools, nodes} {
-		c = append(c, check(i)...)
+		r = append(r, check(i)...)
 	}
-	return c
+	return r
 }
 
 func kubernetes(i Installation) []Check {
@@ -285,8 +287,10 @@ func nodes(i Installation) (found []Check) {
 		if !slices.ContainsFunc(i.ENIConfigs, func(c eniconfig.ENIConfig) bool { return c.Name == config }) {
 			note(node.Name, "their ENIConfig "+config+" does not exist")
 		}
-		if c := condition(node, v1alpha1.ConditionPodNetworkReady); c != nil && c.Status == corev1.ConditionFalse {
-			note(node.Name, c.Reason+": "+c.Message)
+		for _, c := range node.Status.Conditions {
+			if c.Type == v1alpha1.ConditionPodNetworkReady && c.Status == corev1.ConditionFalse {
+				note(node.Name, c.Reason+": "+c.Message)
+			}
 		}
 	}
 	for _, what := range order {
@@ -299,9 +303,9 @@ func nodes(i Installation) (found []Check) {
 }
 
 // Print for people.
-func (c Checkup) Print(w io.Writer) {
+func (r Report) Print(w io.Writer) {
 	marks := map[Result]string{ResultOK: "✓", ResultWarning: "!", ResultFailed: "✗", ResultUnknown: "?"}
-	for _, check := range c {
+	for _, check := range r {
 		fmt.Fprintf(w, "%s %s: %s\n", marks[check.Result], check.What, check.Message)
 		if check.Fix != "" {
 			fmt.Fprintf(w, "    do  %s\n", check.Fix)
