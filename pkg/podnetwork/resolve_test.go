@@ -52,7 +52,11 @@ func TestResolveFindsSeveralENIConfigsOfAZoneByTheirSubnets(t *testing.T) {
 	network.Spec.ENIConfigs.NodeLabel = v1alpha1.LabelENIConfig
 	r := podnetwork.Resolve(network, twoZones(config("one", "subnet-pa"), config("two", "subnet-pa"), config("three", "subnet-pb")))
 	require.Empty(t, r.Problems)
-	require.Len(t, r.Zones, 3)
+	places := map[string]string{}
+	for _, z := range r.Zones {
+		places[z.ENIConfig] = z.Zone + " " + z.Subnet
+	}
+	require.Equal(t, map[string]string{"one": "a subnet-pa", "two": "a subnet-pa", "three": "b subnet-pb"}, places)
 }
 
 func TestResolveSaysWhatIsWrongAndKeepsTheRest(t *testing.T) {
