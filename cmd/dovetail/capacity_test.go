@@ -165,9 +165,13 @@ func TestCapacityOfAClusterWithoutDovetailSaysSo(t *testing.T) {
 }
 
 func TestCapacityRefusesFlagsThatContradictEachOther(t *testing.T) {
-	for _, args := range [][]string{{"--source", "guess"}, {"--source", "status", "--map"}, {"one", "two"}} {
-		_, _, err := runCapacity(t, args...)
-		require.Error(t, err, "%v", args)
+	for args, says := range map[string]string{
+		"--source guess":        "--source guess: choose ec2 or status",
+		"--source status --map": "--map needs --source ec2",
+		"one two":               "accepts at most 1 arg(s), received 2",
+	} {
+		_, _, err := runCapacity(t, strings.Fields(args)...)
+		require.ErrorContains(t, err, says, args)
 	}
 }
 

@@ -104,11 +104,17 @@ func TestMaxPodsOfAllTypesAsJSON(t *testing.T) {
 }
 
 func TestMaxPodsRefusesFlagsThatContradictEachOther(t *testing.T) {
-	for _, args := range [][]string{
-		{}, {"--all", "--instance-type", "m5.large"}, {"--all", "--show-max-allowed"}, {"--all", "-o", "yaml"},
-		{"--instance-type", "m5.large", "--reserved-enis", "-1"}, {"--instance-type", "m5.large", "--max-pods-limit", "0"}, {"m5.large"},
+	for args, says := range map[string]string{
+		"":                               "at least one of the flags",
+		"--all --instance-type m5.large": "were all set",
+		"--all --show-max-allowed":       "were all set",
+		"--all -o yaml":                  `unknown output "yaml": choose csv or json`,
+		"--instance-type m5.large --reserved-enis -1": "--reserved-enis must not be negative",
+		"--instance-type m5.large --max-pods-limit 0": "--max-pods-limit must be at least 1",
+		"m5.large": "unknown command",
+		"--instance-type m5.large --show-max-allowed --max-pods-limit 9": "were all set",
 	} {
-		_, _, err := runMaxPods(t, args...)
-		require.Error(t, err, "%v", args)
+		_, _, err := runMaxPods(t, strings.Fields(args)...)
+		require.ErrorContains(t, err, says, args)
 	}
 }
