@@ -28,13 +28,21 @@ func PlaceStamp(place Place, need podcapacity.Need) map[string]string {
 // and it returns false.
 func Recall(ledger *Ledger, claim *karpv1.NodeClaim) bool {
 	subnet, instance := claim.Annotations[v1alpha1.AnnotationLaunchedPodSubnet], InstanceOf(claim)
-	var need podcapacity.Need
-	if _, err := fmt.Sscanf(claim.Annotations[v1alpha1.AnnotationLaunchedNeed], needFormat, &need.Prefixes, &need.Addresses, &need.ENIs); err != nil ||
-		subnet == "" || instance == "" {
+	need, ok := stampedNeed(claim.Annotations[v1alpha1.AnnotationLaunchedNeed])
+	if !ok || subnet == "" || instance == "" {
 		return false
 	}
 	ledger.Stamped(claim.Name, subnet, need, instance)
 	return true
+}
+
+// most that a subnet has of anything: AWS takes none larger than a /16. Beyond it, and below zero, numbers are nobody's that the
+// controller wrote, and sums of them would make room where there is none.
+const most = 1 << 16
+
+func stampedNeed(stamp string) (need podcapacity.Need, ok bool) {
+	_, err := fmt.Sscanf(stamp, needFormat, &need.Prefixes, &need.Addresses, &need.ENIs)
+	return need, err == nil && min(need.Prefixes, need.Addresses, need.ENIs) >= 0 && max(need.Prefixes, need.Addresses, need.ENIs) <= most
 }
 
 // InstanceOf a NodeClaim: the last part of its provider id, as in aws:///us-east-1a/i-0123456789abcdef0. "" where there is none.
