@@ -22,8 +22,8 @@ var sandbox *scenario.Sandbox
 
 // Deadlines end a test that hangs; they are no expectation.
 const (
-	upDeadline   = 3 * time.Minute
-	stepDeadline = 4 * time.Minute
+	upDeadline   = 5 * time.Minute
+	stepDeadline = 8 * time.Minute
 )
 
 func TestMain(m *testing.M) {
