@@ -3,7 +3,7 @@
 #
 # Draws the chart's dashboards into docs/dashboards, as Grafana would show a run of the demo: draw.sh [SCRAPES]. With a folder of scrapes (one
 # that it kept in bin/dashboards) it runs no demo. Needs root or user namespaces, what `make build controlplane` makes, and Debian's packages
-# nodejs, npm, chromium, pngquant and fonts-inter. Ten minutes; half a gigabyte of npm's packages while it draws, nothing of it stays.
+# nodejs, npm, chromium, pngquant and fonts-inter. Ten minutes, two of them with SCRAPES; half a gigabyte of npm's packages while it draws, nothing of it stays.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
