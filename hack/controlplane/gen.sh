@@ -9,7 +9,7 @@ set -euo pipefail
 export LC_ALL=C # join's order
 cd "$(dirname "$0")"
 
-readonly kubernetes=1.35.4 etcd=3.6.5 cni_plugins=1.8.0 go=1.26
+readonly kubernetes=1.35.4 etcd=3.6.5 cni_plugins=1.9.1 go=1.26
 
 # The staging modules of k8s.io/kubernetes (its go.mod requires them at v0.0.0), each released as v0.<minor>.<patch>.
 readonly staging="api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider

@@ -38,7 +38,7 @@ replace (
 )
 
 require (
-	github.com/containernetworking/plugins v1.8.0
+	github.com/containernetworking/plugins v1.9.1
 	go.etcd.io/etcd/server/v3 v3.6.5
 	k8s.io/kubernetes v1.35.4
 )
