@@ -112,6 +112,10 @@ func (a *Agent) linksChanged() {
 	a.poke()
 }
 
+// wiring is how long after a pod got its address the plugin may still be making its link and route: milliseconds, and seconds where a node
+// starts many pods at once.
+const wiring = 10 * time.Second
+
 // wiredPods lists who holds which address, and by which link.
 func (a *Agent) wiredPods() ([]datapath.Pod, error) {
 	leases, err := a.leases.List()
@@ -120,7 +124,7 @@ func (a *Agent) wiredPods() ([]datapath.Pod, error) {
 	}
 	pods := make([]datapath.Pod, 0, len(leases))
 	for _, l := range leases {
-		pods = append(pods, datapath.Pod{Address: l.Address, Link: cni.HostName(l.Owner)})
+		pods = append(pods, datapath.Pod{Address: l.Address, Link: cni.HostName(l.Owner), Starting: time.Since(l.Time) < wiring})
 	}
 	return pods, nil
 }

@@ -61,6 +61,8 @@ type Pod struct {
 	Address netip.Addr
 	// Link is the name of the host's end.
 	Link string
+	// Starting pods are wired by the plugin at this moment: what they lack is made, and told to nobody, as nobody has changed it.
+	Starting bool
 }
 
 // ENI that pods' traffic leaves by.

@@ -264,6 +264,18 @@ func TestWhatIsWantedNewlyIsNoRepair(t *testing.T) {
 	require.Equal(t, []datapath.Kind{datapath.KindRule}, repaired(k))
 }
 
+func TestWhatThePluginIsStillMakingIsNoRepair(t *testing.T) {
+	state := node(t)
+	state.Pods = slices.Clone(state.Pods)
+	state.Pods[0].Starting = true
+	k := keep(t, state)
+	wanted := kernel(t)
+	require.NoError(t, netlink.LinkSetDown(linkNamed(t, "dvtpod"))) // takes its route, too: as it is when the plugin has made no more than the link
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.Equal(c, wanted, kernel(c)) }, deadline, 20*time.Millisecond)
+	deleteRules(t, 1024) // somebody else's doing, after it
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.Equal(c, []datapath.Kind{datapath.KindRule}, repaired(k)) }, deadline, 20*time.Millisecond)
+}
+
 // systemd-networkd with ManageForeignRoutingPolicyRules does so at each of its own changes.
 func TestAProgramThatUndoesEveryRepairIsNamedOnceAndNotFoughtAtFullSpeed(t *testing.T) {
 	var contested atomic.Int32

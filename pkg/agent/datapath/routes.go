@@ -107,8 +107,12 @@ func (a *applier) pods() error {
 		if link == nil {
 			continue
 		}
+		told := len(a.changes)
 		if err := a.pod(pod, link, routed); err != nil && !errors.Is(err, unix.ENODEV) { // it ended in the meantime
 			errs = append(errs, fmt.Errorf("pod %s at %s: %w", pod.Address, pod.Link, err))
+		}
+		if pod.Starting {
+			a.changes = a.changes[:told]
 		}
 	}
 	return errors.Join(errs...)
