@@ -29,7 +29,7 @@ func main() {
 	case errors.As(err, &exit): // of a command that ran in the sandbox, or of a plan: it has said why
 		os.Exit(exit.ExitCode())
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "dovetail:", err)
+		fmt.Fprintln(cli.Plain(os.Stderr), "dovetail:", err)
 		os.Exit(1)
 	}
 }

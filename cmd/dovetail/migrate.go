@@ -180,7 +180,7 @@ json a document.`,
 				}
 				return output.Write(out, p, p.Print)
 			}
-			show := (&migration.Log{W: out}).Show
+			show := (&migration.Log{W: cli.Plain(out)}).Show
 			switch {
 			case output.JSON():
 				show = func(p migration.Progress) error { return output.Write(out, p, p.Print) }

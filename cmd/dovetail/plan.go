@@ -118,7 +118,7 @@ func (o *planOptions) write(w io.Writer, report plan.Report) error {
 	case "json":
 		return cli.JSON(w, report)
 	}
-	report.Print(w, podnetwork.Drawing{Width: widthOf(w)})
+	report.Print(cli.Plain(w), podnetwork.Drawing{Width: widthOf(w)})
 	return nil
 }
 

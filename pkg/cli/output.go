@@ -45,7 +45,7 @@ func (o *Output) Write(w io.Writer, v any, text func(io.Writer)) error {
 	if o.JSON() {
 		return JSON(w, v)
 	}
-	out := &errorKeeper{w: w}
+	out := &errorKeeper{w: Plain(w)}
 	text(out)
 	return out.err
 }

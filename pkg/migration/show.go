@@ -24,7 +24,7 @@ type Screen struct {
 // Show the progress.
 func (s *Screen) Show(p Progress) error {
 	var text, frame bytes.Buffer
-	p.Print(&text)
+	p.Print(cli.Plain(&text))
 	if s.drawn > 0 {
 		fmt.Fprintf(&frame, "\x1b[%dA\x1b[J", s.drawn) // up, and clear from there
 	}

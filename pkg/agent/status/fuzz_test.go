@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dovetail-dev/dovetail/pkg/agent/status"
+	"github.com/dovetail-dev/dovetail/pkg/cli"
 )
 
 // FuzzAnAnswerIsPrintedOrRefused: `dovetail node status NODE` prints on an administrator's terminal what a node says, which somebody may
@@ -38,7 +39,7 @@ func FuzzAnAnswerIsPrintedOrRefused(f *testing.F) {
 			return
 		}
 		var out bytes.Buffer
-		require.NoError(t, status.Print(&out, s))
+		require.NoError(t, status.Print(cli.Plain(&out), s))
 		require.LessOrEqual(t, out.Len(), 4096+64*len(answer))
 		require.Equal(t, -1, strings.IndexFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }), "%q", out.String())
 	})

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 )
 
 // Cells of a prefix's map.
@@ -102,16 +101,8 @@ func Print(w io.Writer, s Status) error {
 	for _, what := range s.Incomplete {
 		fmt.Fprintf(&out, "not all could be read: %s\n", what)
 	}
-	_, err := io.WriteString(w, strings.Map(printable, out.String()))
+	_, err := out.WriteTo(w)
 	return err
-}
-
-// printable leaves out what a terminal would obey: names and messages are a node's.
-func printable(r rune) rune {
-	if r == '\n' || unicode.IsPrint(r) {
-		return r
-	}
-	return unicode.ReplacementChar
 }
 
 func (s Status) head(out *bytes.Buffer) {
