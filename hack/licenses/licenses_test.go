@@ -73,17 +73,6 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-func TestSourcesAreNamedAsProxiesSpellThem(t *testing.T) {
-	for path, want := range map[string]string{
-		"github.com/BurntSushi/toml": "https://proxy.golang.org/github.com/!burnt!sushi/toml/@v/v1.2.3.zip",
-		"k8s.io/api":                 "https://proxy.golang.org/k8s.io/api/@v/v1.2.3.zip",
-	} {
-		if got := source(path, "v1.2.3"); got != want {
-			t.Errorf("%s: got %s, want %s", path, got, want)
-		}
-	}
-}
-
 // What Apache-2.0, BSD and MIT ask for is asked of the plugin, the smallest program: it has modules of all three, and Go's library.
 func TestNoticesHaveEachTextOnce(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "notices")

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -52,15 +51,13 @@ type listed struct {
 	Replace            *listed
 }
 
-// source is where a module's source is, in the escaped spelling of module proxies: capital letters are !small.
+// source is how to get a module's source, from whatever proxy or repository one takes modules of.
 func source(path, version string) string {
 	if path == standardLibrary {
 		return "https://go.dev/dl/go" + version + ".src.tar.gz"
 	}
-	return "https://proxy.golang.org/" + capitals.ReplaceAllStringFunc(path+"/@v/"+version, func(c string) string { return "!" + strings.ToLower(c) }) + ".zip"
+	return "go mod download " + path + "@" + version
 }
-
-var capitals = regexp.MustCompile(`[A-Z]`)
 
 func addModules(found map[string]*module, root, program string, on platform) error {
 	cmd := exec.Command("go", "list", "-deps", "-json=Dir,Standard,Module", program)

@@ -102,7 +102,7 @@ func describe(path, version string, licences []string) *spdx.Package {
 		PackageName:               path,
 		PackageSPDXIdentifier:     common.ElementID("Package-" + notInID.ReplaceAllString(path+"-"+version, "-")),
 		PackageVersion:            version,
-		PackageDownloadLocation:   source(path, version),
+		PackageDownloadLocation:   noAssertion, // the reference says what it is; where modules come from is everybody's own setting
 		PackageLicenseConcluded:   noAssertion,
 		PackageLicenseDeclared:    strings.Join(licences, " AND "),
 		PackageCopyrightText:      noAssertion,
