@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -24,7 +25,7 @@ import (
 )
 
 // secretForms are those of all credentials that there are in a sandbox.
-func secretForms() map[string]*regexp.Regexp {
+var secretForms = sync.OnceValue(func() map[string]*regexp.Regexp {
 	forms := map[string]*regexp.Regexp{
 		"access key id of the user":     regexp.MustCompile(regexp.QuoteMeta(sandbox.UserAccessKeyID)),
 		"secret access key of the user": regexp.MustCompile(regexp.QuoteMeta(sandbox.UserSecretAccessKey)),
@@ -39,7 +40,7 @@ func secretForms() map[string]*regexp.Regexp {
 	}
 	maps.Copy(forms, simulator.Secrets)
 	return forms
-}
+})
 
 // secretsIn a text, each as its kind and the line's number.
 func secretsIn(text io.Reader) (found []string, err error) {
