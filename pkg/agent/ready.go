@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/dovetail-dev/dovetail/pkg/agent/status"
 	"github.com/dovetail-dev/dovetail/pkg/cni"
 )
 
@@ -81,14 +81,7 @@ func (a *Agent) askSocket(w http.ResponseWriter, r *http.Request) {
 }
 
 func askReady(ctx context.Context, socket string) error {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+readyPath, nil)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
+	response, err := status.Ask(ctx, socket, readyPath)
 	if err != nil {
 		return fmt.Errorf("plugins reach nobody: %w", err)
 	}

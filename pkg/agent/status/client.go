@@ -21,14 +21,7 @@ const answerLimit = 16 << 20
 // Get asks the agent that listens on the socket.
 func Get(ctx context.Context, socket string) (Status, error) {
 	var s Status
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+Path, nil)
-	if err != nil {
-		return s, err
-	}
-	response, err := client.Do(request)
+	response, err := Ask(ctx, socket, Path)
 	if err != nil {
 		return s, unreachable(socket, err)
 	}
@@ -47,6 +40,18 @@ func Get(ctx context.Context, socket string) (Status, error) {
 		return s, fmt.Errorf("the node agent's answer is no status: %w", err)
 	}
 	return s, nil
+}
+
+// Ask for a path by the agent's socket. The body is the caller's to close.
+func Ask(ctx context.Context, socket, path string) (*http.Response, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return client.Do(request)
 }
 
 func unreachable(socket string, err error) error {
